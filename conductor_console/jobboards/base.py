@@ -1,0 +1,331 @@
+"""What every jobboard of ours is: TaskFlow's ``JobBoard``, and on top of it what a console needs.
+
+* a :class:`Listing`: the whole board as one immutable picture, kept current by the board itself;
+* the attempt ledger, opened and closed in the board's own transactions (``attempts.py``);
+* an operator's acts, each conditional on what the operator saw (:class:`JobEntry`, :class:`BinEntry`).
+
+Errors of the acts: :class:`Changed`, :class:`Gone`, :class:`Refused`, and :class:`BoardUnreachable`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Literal
+
+from taskflow import exceptions as excp
+from taskflow.jobs import base as taskflow_base
+from taskflow.jobs.base import JobPriority
+
+from conductor_console.errors import ConsoleError
+from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
+
+#: Best first: our boards hand out VERY_HIGH before HIGH, then by sequence.
+PRIORITY_ORDER: Mapping[JobPriority, int] = MappingProxyType(
+    {priority: rank for rank, priority in enumerate(JobPriority)}
+)
+
+EventKind = Literal["posted", "removed", "claimed", "released", "changed", "bin", "entities", "connection"]
+ConnectionState = Literal["connecting", "live", "lost", "closed"]
+
+
+class Changed(ConsoleError, excp.JobFailure):
+    """The job is no longer as it was seen (claimed, let go, posted anew); nothing was done."""
+
+
+class Gone(ConsoleError, excp.NotFound):
+    """The job is no longer there; nothing was done."""
+
+
+class Refused(ConsoleError, excp.JobFailure):
+    """The board does not let this be done (rights, size, a node with children); nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who holds a job. ``id`` is unique to this claim: the lock's czxid in hex, or a SQLite board's number.
+
+    ``problem`` tells why a lock is not an ordinary one (empty, not JSON, not ephemeral); ``owner`` is then the
+    best that is known.
+    """
+
+    owner: str
+    id: str
+    claimed_at: datetime
+    session: str | None = None
+    version: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEntry:
+    """One job as a listing saw it. ``key`` is its identity: the uuid, or the node's name where that is not usable.
+
+    ``problem`` is None for a well-formed posting, else why it is malformed; ``access`` is False where the posting
+    may not be read. ``size`` is the posting's, in bytes. Times are the board's own clock, in UTC.
+    """
+
+    key: str
+    node: str
+    uuid: str | None
+    name: str
+    priority: JobPriority
+    created_at: datetime
+    version: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+    book_uuid: str | None = None
+    book_name: str | None = None
+    size: int = 0
+    problem: str | None = None
+    access: bool = True
+    claim: Claim | None = None
+    record: AttemptRecord | None = None
+    record_version: int | None = None
+
+    @property
+    def flow_uuid(self) -> str | None:
+        """The flow the posting names; None where the book's only flow is meant."""
+        flow = self.details.get("flow_uuid")
+        return flow if isinstance(flow, str) else None
+
+    @property
+    def workable(self) -> bool:
+        """Whether a conductor can make sense of it at all."""
+        return self.access and self.problem is None and self.uuid is not None
+
+
+@dataclass(frozen=True, slots=True)
+class BinEntry:
+    """One job in the bin. ``binned_at``, ``who`` and ``why`` are None where TaskFlow put it there."""
+
+    key: str
+    node: str
+    uuid: str | None
+    name: str
+    priority: JobPriority
+    posting: bytes
+    binned_at: datetime | None = None
+    who: str | None = None
+    why: str | None = None
+    version: int = 0
+    record: AttemptRecord | None = None
+    record_version: int | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityEntry:
+    """A live conductor that registered on the board. ``owner`` is what its claims carry: the part before the @."""
+
+    name: str
+    host: str
+    pid: int | None
+    session: str | None = None
+
+    @property
+    def owner(self) -> str:
+        return self.name.partition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the connection to the board stands; ``detail`` is one clean line for a person."""
+
+    state: ConnectionState
+    since: datetime
+    detail: str = ""
+    next_try: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The whole board at one moment; a later one has a greater ``version``.
+
+    :ivar taken_at: when this was last known to be true (local clock); it stands still while the connection is lost.
+    :ivar complete: False until the first full reading is in.
+    :ivar clock_offset: seconds to add to the local clock to get the board's.
+    :ivar uncounted: why the ledger is not written (no rights), None where it is.
+    """
+
+    version: int
+    taken_at: datetime
+    connection: Connection
+    jobs: Mapping[str, JobEntry] = field(default_factory=dict)
+    binned: Mapping[str, BinEntry] = field(default_factory=dict)
+    entities: Mapping[str, EntityEntry] = field(default_factory=dict)
+    complete: bool = False
+    clock_offset: float = 0.0
+    uncounted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardEvent:
+    """Something moved. ``key`` names the job, or is empty for what concerns the whole board.
+
+    ``entry`` is the job as it was just before (removed) or is now (everything else), where known.
+    """
+
+    kind: EventKind
+    key: str = ""
+    entry: JobEntry | None = None
+
+
+Listener = Callable[[BoardEvent], None]
+
+
+class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
+    """A TaskFlow jobboard that counts attempts, can be watched whole, and takes an operator's acts.
+
+    Thread safe. Nothing is created by connecting; ``ensure`` makes what the board needs.
+    TaskFlow's own events (POSTED, REMOVAL) are emitted on ``notifier``; ours by :meth:`subscribe`.
+    """
+
+    # -- watching ------------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def listing(self) -> Listing:
+        """The newest picture; returns at once, also while the connection is lost."""
+
+    @abc.abstractmethod
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Calls ``listener`` for each event, on a thread of the board's; it must return at once.
+
+        :returns: the function that ends the subscription.
+        """
+
+    @abc.abstractmethod
+    def refresh(self) -> None:
+        """Reads the whole board anew and returns when :meth:`listing` shows it.
+
+        :raises BoardUnreachable: when the board does not answer.
+        """
+
+    # -- working -------------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def ensure(self) -> None:
+        """Makes the board's paths or tables where they are missing (posting and running need them).
+
+        :raises BoardUnreachable: when the board does not answer, or does not let it be made.
+        """
+
+    @abc.abstractmethod
+    def candidates(self, now: datetime) -> tuple[Sequence[BoardJob], datetime | None]:
+        """The jobs that may be tried now, best first, and when the next hold ends (None: no job is held)."""
+
+    @abc.abstractmethod
+    def attempts(self, job: taskflow_base.Job) -> AttemptRecord:
+        """The job's record, read from the board; an empty one where nothing was counted yet.
+
+        :raises NotFound: when the job is neither on the board nor in the bin.
+        """
+
+    @abc.abstractmethod
+    def settle(self, job: taskflow_base.Job, policy: Policy) -> AttemptRecord:
+        """Closes an attempt that a dead process left open, with the hold that follows, and returns the record.
+
+        Writes only where there is such an attempt, and only while nobody holds the job.
+
+        :raises UnclaimableJob: when somebody holds the job. :raises NotFound: when it is gone.
+        """
+
+    @abc.abstractmethod
+    def holds(self, job: taskflow_base.Job) -> bool:
+        """Whether this board object's claim on the job still stands, as far as is known here; no round trip."""
+
+    @abc.abstractmethod
+    def abandon(
+        self,
+        job: taskflow_base.Job,
+        who: str,
+        *,
+        outcome: Outcome = "abandoned",
+        error: Cause | None = None,
+        hold: float = 0.0,
+    ) -> None:
+        """Lets a job of ours go, closing its attempt in the same transaction.
+
+        :param hold: seconds for which our conductors leave it alone.
+        :raises NotFound: when we do not hold it or it is gone. :raises JobFailure: when another holds it.
+        """
+
+    @abc.abstractmethod
+    def trash(
+        self,
+        job: taskflow_base.Job,
+        who: str,
+        *,
+        why: str = "",
+        outcome: Outcome = "abandoned",
+        error: Cause | None = None,
+    ) -> None:
+        """Moves a job of ours to the bin, closing its attempt with ``outcome`` in the same transaction."""
+
+    # -- an operator's acts ----------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def bin(self, entry: JobEntry, who: str, why: str) -> None:
+        """Moves a job to the bin if it still is as ``entry`` shows it, claim included.
+
+        :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
+        """
+
+    @abc.abstractmethod
+    def delete(self, entry: JobEntry | BinEntry) -> None:
+        """Deletes a job (or purges a binned one) and its record for good, if it still is as seen.
+
+        :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
+        """
+
+    @abc.abstractmethod
+    def restore(self, entry: BinEntry) -> str:
+        """Puts a binned job back on the board, failures forgiven. Returns its new key.
+
+        :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
+        """
+
+    @abc.abstractmethod
+    def retry(self, entry: JobEntry) -> None:
+        """Ends the job's hold, so that the next free conductor of ours takes it.
+
+        :raises Changed: when it is claimed now. :raises Gone, Refused, BoardUnreachable: and nothing was done.
+        """
+
+
+class BoardJob(taskflow_base.Job):
+    """A job on one of our boards: TaskFlow's ``Job``, and the entry it was made from."""
+
+    def __init__(self, board: LedgerBoard, entry: JobEntry, backend: Any = None, book: Any = None) -> None:
+        super().__init__(
+            board,
+            entry.name,
+            uuid=entry.uuid,
+            details=dict(entry.details),
+            backend=backend,
+            book=book,
+            book_data={"uuid": entry.book_uuid, "name": entry.book_name} if entry.book_uuid else None,
+        )
+        self.entry = entry
+
+    @property
+    def priority(self) -> JobPriority:
+        return self.entry.priority
+
+    @property
+    def created_on(self) -> datetime:
+        """When it was posted: naive local time, as TaskFlow's own jobs tell it."""
+        return self.entry.created_at.astimezone().replace(tzinfo=None)
+
+    @property
+    def last_modified(self) -> datetime:
+        """A posting never changes: the same as :attr:`created_on`."""
+        return self.created_on
+
+    @property
+    def sort_key(self) -> tuple[int, str]:
+        return (PRIORITY_ORDER[self.entry.priority], self.entry.node)
+
+
+def iterate(jobs: Sequence[BoardJob]) -> Iterator[BoardJob]:
+    """Jobs in the order in which they are handed out: VERY_HIGH first, then as posted."""
+    return iter(sorted(jobs, key=lambda job: job.sort_key))
