@@ -10,7 +10,7 @@ from datetime import datetime
 
 from wcwidth import wcswidth, wcwidth
 
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 
 
 def visible(text: object, limit: int | None = None) -> str:
@@ -29,7 +29,7 @@ def visible(text: object, limit: int | None = None) -> str:
 def _shown(char: str) -> str:
     if char in "\n\t\r":
         return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}[char]
-    if unicodedata.category(char) in _UNSAFE:
+    if char != " " and unicodedata.category(char) in _UNSAFE:
         code = ord(char)
         if code < 0x100:
             return f"\\x{code:02x}"
