@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], timeout: float = 30.0, what: str = "the condition") -> T:
+def eventually(predicate: Callable[[], T | None], timeout: float = 30.0, what: str = "the condition") -> T:
     """Waits until ``predicate`` returns something true, and returns that.
 
     :param timeout: seconds; generous, since it is only reached when something is wrong.

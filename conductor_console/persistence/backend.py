@@ -1,0 +1,312 @@
+"""The store: a TaskFlow persistence backend on SQLAlchemy, with a journal, and reads that need no TaskFlow object."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from taskflow import exceptions as excp
+from taskflow.persistence import base
+
+from conductor_console.errors import StoreUnreachable, UsageError
+from conductor_console.persistence import audit, engine, journal, rows, schema
+from conductor_console.persistence.audit import AuditRow
+from conductor_console.persistence.bound import Binding, Bound
+from conductor_console.persistence.connection import StoreConnection
+from conductor_console.persistence.journal import JournalRow
+from conductor_console.persistence.rows import FlowRows
+from conductor_console.persistence.unit import Unit
+from conductor_console.persistence.writer import T, Work, Writer
+
+#: Seconds for which a locked or lost database is tried again before its callers are told.
+RETRY_FOR = 15.0
+
+
+class SQLBackend(base.Backend):
+    """A store on SQLite, PostgreSQL or MySQL. Thread safe. Nothing is opened until it is needed, nothing is created
+    but by :meth:`ensure` (a connection's ``upgrade``).
+
+    :param conf: TaskFlow's: ``{"connection": "sqlite:////srv/flows.db"}`` with its pool settings (see
+        :func:`conductor_console.persistence.engine.create`); ours are ``busy_timeout`` and ``retry_for`` (seconds).
+    :param read_only: every write is refused, and a SQLite file is opened for reading only.
+    :raises UsageError: when the URL is none, or its driver is not installed.
+    """
+
+    def __init__(self, conf: Mapping[str, Any], read_only: bool = False) -> None:
+        super().__init__(dict(conf))
+        self._url = engine.parse(conf.get("connection"))
+        self._path = engine.sqlite_path(self._url)
+        self.read_only = read_only
+        self._engine = engine.create(self._url, conf, read_only=read_only)
+        # A SQLite database in memory is one connection, which threads can only use in turn.
+        in_memory = self._url.get_backend_name() == "sqlite" and self._path is None
+        self._turn: threading.RLock | contextlib.nullcontext[None] = (
+            threading.RLock() if in_memory else contextlib.nullcontext()
+        )
+        self._upgrading = threading.Lock()
+        self._tables_seen: set[str] = set()
+        self._closed = False
+        #: The flows being worked on here.
+        self.bound = Bound()
+        self._writer = Writer(
+            self._write_connection, self._unit, self._failure, float(conf.get("retry_for", RETRY_FOR))
+        )
+
+    def __repr__(self) -> str:
+        return f"SQLBackend({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """The store's URL for people, passwords masked."""
+        return engine.masked(self._url)
+
+    def get_connection(self) -> StoreConnection:
+        """TaskFlow's connection; it costs nothing and opens nothing."""
+        return StoreConnection(self)
+
+    def ensure(self) -> None:
+        """Makes or upgrades TaskFlow's tables, and makes ours.
+
+        :raises StoreUnreachable: when they cannot be made, or the file is another program's.
+        :raises UsageError: on PostgreSQL and MySQL, when alembic, which TaskFlow upgrades with, is not installed.
+        """
+        self._refuse_read_only("making tables")
+        what = "making its tables"
+        with self._upgrading:
+            try:
+                if self._url.get_backend_name() == "sqlite":
+                    self._ensure_sqlite()
+                else:
+                    self._ensure_by_alembic()
+            except Exception as error:
+                told = self._failure(error, what)
+                raise told from (None if told is error else error)
+
+    def _ensure_sqlite(self) -> None:
+        if self._path is not None:
+            if self._path.exists() and self._path.stat().st_size:
+                with self._connecting() as connection:
+                    schema.refuse_foreign(connection, self.url)
+            engine.make_file(self._path)
+        with self._write_connection() as connection, connection.begin():
+            schema.create_taskflow(connection)
+            schema.create_ours(connection)
+
+    def _ensure_by_alembic(self) -> None:
+        try:
+            from taskflow.persistence.backends.sqlalchemy import migration
+        except ImportError:
+            kind = self._url.get_backend_name()
+            raise UsageError(f"making tables on {kind} needs alembic; {engine.install(kind)}") from None
+        with self._connecting() as connection:
+            migration.db_sync(connection)
+            connection.commit()
+            with connection.begin():
+                schema.create_ours(connection)
+
+    def check(self) -> None:
+        """Looks whether this is a TaskFlow store that answers.
+
+        :raises StoreUnreachable: one line that says what is wrong and how to mend it.
+        """
+        with self.reading("a first look") as connection:
+            problem = schema.problem(connection)
+        if problem is not None:
+            raise StoreUnreachable(f"the store {self.url} {problem}")
+
+    def close(self) -> None:
+        """Writes what is queued, ends the writer's thread and closes every connection. Safe to call twice."""
+        self._closed = True
+        self._writer.close()
+        with self._turn:
+            self._engine.dispose()
+
+    # -- work in progress --------------------------------------------------------------------------------------------
+    def bind(
+        self, flow_uuid: str, *, job_uuid: str | None = None, conductor: str | None = None, attempt: int | None = None
+    ) -> None:
+        """A claim on this flow's job begins: its journal rows will carry the context, its rows are kept in memory
+        until :meth:`unbind`, and what :meth:`drop` forbade is allowed again.
+        """
+        self.bound.bind(Binding(flow_uuid, job_uuid, conductor, attempt))
+
+    def unbind(self, flow_uuid: str) -> None:
+        """The claim is over. A flow that was dropped stays dropped."""
+        self.bound.unbind(flow_uuid)
+
+    def drop(self, flow_uuid: str) -> None:
+        """The claim is lost: once this returns nothing more of the flow is written until it is bound again; queued
+        and later writes of it raise ``StorageFailure``. Waits for the transaction that runs, if any.
+        """
+        self.bound.drop(flow_uuid)
+        self._writer.settle()
+
+    def flush(self, flow_uuid: str) -> None:
+        """Returns when everything of the flow is durable.
+
+        :raises StorageFailure: when a write of it was lost, or its claim was.
+        """
+        if not self.read_only:
+            self._writer.barrier()
+        self.bound.check(flow_uuid)
+
+    def record(self, row: JournalRow) -> int:
+        """Appends a row (an attempt's, an operator's) to the journal; it is durable on return.
+
+        :returns: its ``seq``; 0 where this store has no journal, and nothing was written.
+        """
+        return self.write(lambda unit: unit.record(row), "writing to the journal")
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+    @property
+    def has_journal(self) -> bool:
+        """Whether the store has our journal. :raises StoreUnreachable: when it does not answer."""
+        return self._has(schema.journal)
+
+    @property
+    def has_audit(self) -> bool:
+        """Whether the store has our audit trail. :raises StoreUnreachable: when it does not answer."""
+        return self._has(schema.audit)
+
+    def journal(
+        self,
+        *,
+        flow_uuid: str | None = None,
+        job_uuid: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[JournalRow]:
+        """Journal rows by ``seq``, those after ``after``, at most ``limit``; none where there is no journal.
+
+        A follower asks again for some rows before its newest: the order of ``seq`` is not the order of commit.
+        """
+        if not self.has_journal:
+            return []
+        with self.reading("reading the journal") as connection:
+            return journal.read(connection, flow_uuid=flow_uuid, job_uuid=job_uuid, after=after, limit=limit)
+
+    def flow_rows(self, flow_uuid: str) -> FlowRows:
+        """A flow and its atoms as they are stored. :raises NotFound: when there is none."""
+        with self.reading("reading a flow") as connection:
+            return rows.flow_rows(connection, flow_uuid)
+
+    def flow_state(self, flow_uuid: str) -> str | None:
+        """A flow's state; None where it has none yet or there is no such flow."""
+        with self.reading("reading a flow's state") as connection:
+            return rows.flow_state(connection, flow_uuid)
+
+    def resolve(self, uuid: str) -> list[str]:
+        """The uuids of the flows that a flow's, a logbook's or a job's uuid means, oldest first; none if unknown.
+
+        A job's uuid is known only where there is a journal.
+        """
+        has_journal = self.has_journal
+        with self.reading("looking for a flow") as connection:
+            return rows.resolve(connection, uuid, journal=has_journal)
+
+    # -- audit -------------------------------------------------------------------------------------------------------
+    def audit_begin(
+        self,
+        operator: str,
+        board: str,
+        action: str,
+        job_uuid: str | None,
+        job_name: str | None,
+        before: Mapping[str, Any],
+    ) -> int:
+        """Writes an operator's intent, durable on return. Returns the number :meth:`audit_end` wants."""
+        return self.write(
+            lambda unit: audit.begin(
+                unit.connection,
+                operator=operator,
+                board=board,
+                action=action,
+                job_uuid=job_uuid,
+                job_name=job_name,
+                before=before,
+            ),
+            "writing to the audit trail",
+        )
+
+    def audit_end(self, seq: int, outcome: str) -> None:
+        """Writes how it went. :raises NotFound: when the intent is gone."""
+        self.write(lambda unit: audit.end(unit.connection, seq, outcome), "writing to the audit trail")
+
+    def audit_rows(self, limit: int = 100) -> list[AuditRow]:
+        """The newest acts, newest first; none where there is no audit trail."""
+        if not self.has_audit:
+            return []
+        with self.reading("reading the audit trail") as connection:
+            return audit.read(connection, limit)
+
+    # -- for the connection ------------------------------------------------------------------------------------------
+    def write(self, work: Work[T], what: str) -> T:
+        """Does ``work`` in the writer's next transaction; durable on return.
+
+        :raises StorageFailure: when it could not be stored.
+        """
+        self._refuse_read_only(what)
+        return self._writer.call(work, what)
+
+    @contextlib.contextmanager
+    def noting(self, flow_uuid: str | None, row: str) -> Iterator[None]:
+        """Keeps count, for :meth:`flush`, of whether the row's newest values were stored."""
+        try:
+            yield
+        except Exception as error:
+            self.bound.failed(flow_uuid, row, str(error))
+            raise
+        self.bound.written(flow_uuid, row)
+
+    @contextlib.contextmanager
+    def reading(self, what: str) -> Iterator[sa.Connection]:
+        """A connection that sees one state of the database; its errors come as one line.
+
+        :raises StorageFailure: whatever the database, or a row that cannot be read, raises.
+        """
+        if self._closed:
+            raise excp.StorageFailure(f"the store is closed; {what} was refused")
+        try:
+            with self._connecting() as connection:
+                yield connection
+        except Exception as error:
+            told = self._failure(error, what)
+            if told is error:
+                raise
+            raise told from error
+
+    @contextlib.contextmanager
+    def _connecting(self, *, writing: bool = False) -> Iterator[sa.Connection]:
+        with self._turn, self._engine.connect() as connection:
+            if writing:
+                connection = connection.execution_options(**{engine.WRITING: True})
+            yield connection
+
+    def _write_connection(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        return self._connecting(writing=True)
+
+    def _unit(self, connection: sa.Connection) -> Unit:
+        return Unit(connection, self.bound, journal=self._has(schema.journal, connection))
+
+    def _failure(self, error: BaseException, what: str) -> Exception:
+        return engine.failure(error, what, self._url)
+
+    def _refuse_read_only(self, what: str) -> None:
+        if self.read_only:
+            raise excp.StorageFailure(f"the store is attached read-only; {what} was refused")
+
+    def _has(self, table: sa.Table, connection: sa.Connection | None = None) -> bool:
+        # A table that was there stays there; one that was not may be made at any time, by anyone.
+        if table.name in self._tables_seen:
+            return True
+        if connection is None:
+            with self.reading("looking for tables") as own:
+                found = sa.inspect(own).has_table(table.name)
+        else:
+            found = sa.inspect(connection).has_table(table.name)
+        if found:
+            self._tables_seen.add(table.name)
+        return found

@@ -1,0 +1,164 @@
+"""TaskFlow's ``Connection`` to our store. It holds nothing open: opening and closing one costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from taskflow import exceptions as excp
+from taskflow.persistence import base
+
+from conductor_console.persistence import details, schema
+
+if TYPE_CHECKING:
+    from conductor_console.persistence.backend import SQLBackend
+
+
+class StoreConnection(base.Connection):
+    """Reads run in the calling thread; writes go through the store's writer and return when they are durable.
+
+    Every method raises ``StorageFailure`` when the store fails (:class:`~conductor_console.errors.StoreUnreachable`
+    is one), and ``NotFound`` where TaskFlow's own backends do.
+    """
+
+    def __init__(self, backend: SQLBackend) -> None:
+        self._backend = backend
+
+    @property
+    def backend(self) -> SQLBackend:
+        return self._backend
+
+    def close(self) -> None:
+        """Nothing to close: connections are the backend's."""
+
+    def upgrade(self) -> None:
+        """Makes or upgrades TaskFlow's tables, and makes ours."""
+        self._backend.ensure()
+
+    def validate(self) -> None:
+        """:raises StoreUnreachable: when the database does not answer; tables are not asked for (as TaskFlow)."""
+        with self._backend.reading("a first look") as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def clear_all(self) -> None:
+        """Deletes every logbook with its flows and atoms; journal and audit, which tell of the past, stay."""
+        self._backend.write(lambda unit: unit.connection.execute(sa.delete(schema.logbooks)), "clearing all entries")
+        self._backend.bound.forget()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+    def update_atom_details(self, atom_detail: Any) -> Any:
+        """Stores what changed of an atom; returns a detail of its own with the stored identity.
+
+        :raises NotFound: when there is no such atom.
+        """
+        flow_uuid = self._backend.bound.flow_of(atom_detail.uuid)
+        with self._backend.noting(flow_uuid, atom_detail.uuid):
+            change = details.atom_change(atom_detail)
+            values = self._backend.write(lambda unit: unit.update_atom(change), "saving atom details")
+        return details.merged_atom(values, atom_detail)
+
+    def update_flow_details(self, flow_detail: Any) -> Any:
+        """Stores what changed of a flow, and of the atoms it carries; returns a detail with all its stored atoms.
+
+        :raises NotFound: when there is no such flow.
+        """
+        with self._backend.noting(flow_detail.uuid, flow_detail.uuid):
+            change = details.flow_change(flow_detail)
+            image, new = self._backend.write(lambda unit: unit.update_flow(change), "saving flow details")
+        return details.merged_flow(image, flow_detail, new)
+
+    def save_logbook(self, book: Any) -> Any:
+        """Stores a logbook and all it carries; returns ``book`` where it is new, else the stored one merged with it."""
+        change = details.book_change(book)
+        if not self._backend.write(lambda unit: unit.save_book(change), "saving a logbook"):
+            return book
+        stored = self.get_logbook(book.uuid).merge(book)
+        for flow in book:
+            known = stored.find(flow.uuid).merge(flow)
+            for atom in flow:
+                known.find(atom.uuid).merge(atom)
+        return stored
+
+    def destroy_logbook(self, book_uuid: str) -> None:
+        """Deletes a logbook with its flows and atoms.
+
+        :raises NotFound: when there is none.
+        """
+        self._backend.write(lambda unit: unit.destroy_book(book_uuid), "destroying a logbook")
+        self._backend.bound.forget()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+    def get_logbook(self, book_uuid: str, lazy: bool = False) -> Any:
+        """:raises NotFound: when there is none. ``lazy`` leaves its flows out."""
+        with self._backend.reading("reading a logbook") as connection:
+            table = schema.logbooks
+            row = connection.execute(sa.select(table).where(table.c.uuid == book_uuid)).first()
+            if row is None:
+                raise excp.NotFound(f"No logbook found with uuid '{book_uuid}'")
+            return self._book(connection, row, lazy)
+
+    def get_logbooks(self, lazy: bool = False) -> Iterator[Any]:
+        """All logbooks; they are read when the first is asked for."""
+        with self._backend.reading("reading logbooks") as connection:
+            rows = connection.execute(sa.select(schema.logbooks)).all()
+            books = [self._book(connection, row, lazy) for row in rows]
+        yield from books
+
+    def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[Any]:
+        """A logbook's flows; ``lazy`` leaves their atoms out."""
+        with self._backend.reading("reading a logbook's flows") as connection:
+            flows = self._flows(connection, book_uuid, lazy)
+        yield from flows
+
+    def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> Any:
+        """:raises NotFound: when there is none. ``lazy`` leaves its atoms out."""
+        with self._backend.reading("reading flow details") as connection:
+            table = schema.flowdetails
+            row = connection.execute(sa.select(table).where(table.c.uuid == fd_uuid)).first()
+            if row is None:
+                raise excp.NotFound(f"No flow details found with uuid '{fd_uuid}'")
+            return self._flow(connection, row, lazy)
+
+    def get_atom_details(self, ad_uuid: str) -> Any:
+        """:raises NotFound: when there is none."""
+        with self._backend.reading("reading atom details") as connection:
+            table = schema.atomdetails
+            row = connection.execute(sa.select(table).where(table.c.uuid == ad_uuid)).first()
+            if row is None:
+                raise excp.NotFound(f"No atom details found with uuid '{ad_uuid}'")
+            return details.atom_of(schema.plain(row))
+
+    def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[Any]:
+        """A flow's atoms."""
+        with self._backend.reading("reading a flow's atoms") as connection:
+            atoms = self._atoms(connection, fd_uuid)
+        yield from atoms
+
+    def _book(self, connection: sa.Connection, row: sa.Row[Any], lazy: bool) -> Any:
+        book = details.book_of(schema.plain(row))
+        if not lazy:
+            # Adding moves the book's own clock; what is stored is kept.
+            updated_at = book.updated_at
+            for flow in self._flows(connection, book.uuid, lazy=False):
+                book.add(flow)
+            book.updated_at = updated_at
+        return book
+
+    def _flows(self, connection: sa.Connection, book_uuid: str, lazy: bool) -> list[Any]:
+        table = schema.flowdetails
+        rows = connection.execute(sa.select(table).where(table.c.parent_uuid == book_uuid)).all()
+        return [self._flow(connection, row, lazy) for row in rows]
+
+    def _flow(self, connection: sa.Connection, row: sa.Row[Any], lazy: bool) -> Any:
+        flow = details.flow_of(schema.plain(row))
+        if not lazy:
+            for atom in self._atoms(connection, flow.uuid):
+                flow.add(atom)
+        return flow
+
+    @staticmethod
+    def _atoms(connection: sa.Connection, flow_uuid: str) -> list[Any]:
+        table = schema.atomdetails
+        rows = connection.execute(sa.select(table).where(table.c.parent_uuid == flow_uuid))
+        return [details.atom_of(schema.plain(row)) for row in rows]
