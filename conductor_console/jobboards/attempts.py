@@ -30,6 +30,10 @@ HISTORY_LENGTH: Final = 20
 HISTORY_BYTES: Final = 64 * 1024
 MESSAGE_LENGTH: Final = 1000
 PLACE_LENGTH: Final = 300
+#: Names come off boards, where they may be of any length: a conductor's, a flow's.
+NAME_LENGTH: Final = 200
+#: What a fingerprint looks at; values are taken out of that much before anything is cut.
+_FINGERPRINTED: Final = 16 * MESSAGE_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,16 @@ class Cause:
 #: What :func:`settled` says of an attempt whose process is gone.
 CRASHED: Final = "conductor process gone"
 
+_CLAIM = re.compile(r"0x[0-9a-f]+|[0-9]+")
 _VALUES = re.compile(
     r"""
       \b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b   # uuids
-    | '[^']*' | "[^"]*"                                                # quoted text
-    | 0x[0-9a-fA-F]+                                                   # addresses
-    | \b[0-9a-fA-F]{12,}\b                                             # digests, uuids without dashes
-    | [-+]?\d+(?:\.\d+)*                                               # numbers, versions, IPv4
+    | (?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)                          # quoted text; "can't" opens no quotation
+    | "[^"]*"
+    | 0x[0-9a-f]+                                                      # addresses
+    | (?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])          # IPv6, MAC addresses, times of day
+    | \b(?:[0-9a-f]{12,}|(?=[a-f]*\d)[0-9a-f]{6,})\b                   # digests, short ids, uuids without dashes
+    | [-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?                               # numbers, versions, IPv4
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -68,9 +75,10 @@ def fingerprint(error_type: str, message: str, where: str) -> str:
 
 
 def make_cause(error_type: str, message: str, where: str = "") -> Cause:
-    """A cause with its fingerprint; long messages are cut (the fingerprint is of what was kept)."""
-    error_type, message, where = error_type[:200], message[:MESSAGE_LENGTH], where[:PLACE_LENGTH]
-    return Cause(error_type, message, where, fingerprint(error_type, message, where))
+    """A cause with its fingerprint; long messages are cut, after the fingerprint was taken of far more of them."""
+    error_type, where = error_type[:NAME_LENGTH], where[:PLACE_LENGTH]
+    print_ = fingerprint(error_type, message[:_FINGERPRINTED], where)
+    return Cause(error_type, message[:MESSAGE_LENGTH], where, print_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,8 @@ def opened(
     :param prior_claim: the id of the claim whose attempt is still open, where that attempt does not tell it.
     """
     record = crashed(record, now, claim=prior_claim)
-    attempt = Attempt(record.attempts + 1, who, claim, now, flow=flow)
+    flow = None if flow is None else flow[:NAME_LENGTH]
+    attempt = Attempt(record.attempts + 1, who[:NAME_LENGTH], claim, now, flow=flow)
     return _kept(
         replace(
             record,
@@ -234,7 +243,8 @@ def settled(record: AttemptRecord | None, claimed: bool, now: datetime) -> Attem
 def put_in_bin(record: AttemptRecord, who: str, now: datetime, why: str) -> AttemptRecord:
     """The record of a job that goes to the bin; an attempt under way is told as revoked."""
     record = closed(record, "revoked", now)
-    return _kept(replace(record, hold_until=None, binned=Binned(who, now, why)))
+    binned = Binned(who[:NAME_LENGTH], now, why[:MESSAGE_LENGTH])
+    return _kept(replace(record, hold_until=None, binned=binned))
 
 
 def restored(record: AttemptRecord) -> AttemptRecord:
@@ -247,11 +257,16 @@ def retried(record: AttemptRecord) -> AttemptRecord:
     return replace(record, hold_until=None)
 
 
-def _kept(record: AttemptRecord) -> AttemptRecord:
+def shrunk(record: AttemptRecord, octets: int) -> AttemptRecord:
+    """The record with as much history as fits in ``octets`` of JSON, the newest attempt at least."""
+    return _kept(record, octets - len(to_json(replace(record, history=()))))
+
+
+def _kept(record: AttemptRecord, octets: int = HISTORY_BYTES) -> AttemptRecord:
     """The newest attempts within the limits; what is dropped moves ``counted_to`` on."""
     history = record.history[:HISTORY_LENGTH]
     sizes = [len(json.dumps(_attempt_to_dict(attempt))) for attempt in history]
-    while len(history) > 1 and sum(sizes[: len(history)]) > HISTORY_BYTES:
+    while len(history) > 1 and sum(sizes[: len(history)]) > octets:
         history = history[:-1]
     dropped = [a.claim for a in record.history[len(history) :] if a.claim is not None]
     counted = record.counted_to
@@ -324,18 +339,24 @@ def from_json(raw: bytes, job: str) -> AttemptRecord:
             attempts=int(data["attempts"]),
             failures=int(data["failures"]),
             hold_until=_time(data["hold_until"]),
-            counted_to=data["counted_to"],
+            counted_to=_claim(data["counted_to"]),
             binned=None if binned is None else Binned(str(binned["who"]), from_iso(binned["when"]), str(binned["why"])),
             history=tuple(_attempt_from_dict(entry) for entry in data["history"]),
         )
     except NotARecord:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise NotARecord(f"not an attempt record: {error}") from error
 
 
 def _time(text: str | None) -> datetime | None:
     return None if text is None else from_iso(text)
+
+
+def _claim(text: str | None) -> str | None:
+    if text is not None and not _CLAIM.fullmatch(text):
+        raise ValueError(f"not a claim's id: {text!r}")
+    return text
 
 
 def _attempt_from_dict(data: Mapping[str, Any]) -> Attempt:
@@ -346,11 +367,11 @@ def _attempt_from_dict(data: Mapping[str, Any]) -> Attempt:
     return Attempt(
         n=int(data["n"]),
         who=str(data["who"]),
-        claim=data["claim"],
+        claim=_claim(data["claim"]),
         began=from_iso(data["began"]),
         ended=_time(data["ended"]),
         outcome=outcome,
-        flow=data["flow"],
+        flow=None if data["flow"] is None else str(data["flow"]),
         error=None
         if error is None
         else Cause(

@@ -1,0 +1,327 @@
+"""A jobboard in one SQLite file, for the processes of one host.
+
+A claim lives exactly as long as the process that made it (``sqlite_liveness``): no leases, no heartbeats. Each act
+is one transaction (``sqlite_acts``); what happens is seen within milliseconds (``sqlite_mirror``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from oslo_serialization import jsonutils
+from oslo_utils import uuidutils
+from taskflow import exceptions as excp
+from taskflow import states
+from taskflow.jobs import base as taskflow_base
+from taskflow.jobs.base import JobPriority
+
+from conductor_console.clock import utcnow
+from conductor_console.errors import BoardUnreachable, UsageError
+from conductor_console.jobboards import attempts, postings
+from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
+from conductor_console.jobboards.base import BinEntry, BoardJob, Changed, JobEntry, Refused
+from conductor_console.jobboards.common import PicturedBoard, identity
+from conductor_console.jobboards.sqlite_acts import Act, known_record
+from conductor_console.jobboards.sqlite_database import DEFAULT_TIMEOUT, Database
+from conductor_console.jobboards.sqlite_liveness import Sessions
+from conductor_console.jobboards.sqlite_mirror import Mirror
+from conductor_console.text import visible
+
+#: TaskFlow's word for what registers on a board.
+_CONDUCTOR = "conductor"
+
+
+class SQLiteJobBoard(PicturedBoard):
+    """A board in a SQLite file, which a store of ours may share.
+
+    :param conf: ``path`` of the file; ``timeout``: seconds a write waits for another process's (default 5).
+    :param persistence: the backend that jobs load their logbooks from.
+    :param policy: not used by the board itself; kept for whoever asks (``board.policy``).
+    :param read_only: refuse every act that writes.
+    :raises UsageError: when no file is named.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        conf: Mapping[str, Any],
+        persistence: Any = None,
+        emit_notifications: bool = True,
+        policy: Policy | None = None,
+        read_only: bool = False,
+    ) -> None:
+        super().__init__(name, conf, persistence, emit_notifications)
+        path = str(conf.get("path") or "")
+        if not path or path == ":memory:" or "\0" in path:
+            raise UsageError("a SQLite board needs a file, such as sqlite:////srv/board.db")
+        self.policy = policy or Policy()
+        self.read_only = read_only
+        self._path = Path(path).absolute()
+        self._database = Database(self._path, float(conf.get("timeout", DEFAULT_TIMEOUT)), read_only)
+        self._sessions = Sessions(self._path.with_name(self._path.name + ".locks"))
+        self._begin()
+
+    def _begin(self) -> None:
+        """What belongs to this process alone: made anew in a child."""
+        self._pid = os.getpid()
+        self._connected = False
+        self._session: str | None = None
+        #: Our claims, by job.
+        self._mine: dict[str, str] = {}
+        self._mirror = Mirror(self._name, self._database, self._sessions, self.picture, read_only=self.read_only)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+    @property
+    def connected(self) -> bool:
+        return self._connected and self._pid == os.getpid()
+
+    def ensure(self) -> None:
+        self._need_writable()
+        self._database.ensure()
+
+    def connect(self) -> None:
+        """Reads the board and begins to watch it; writes nothing.
+
+        :raises BoardUnreachable: when there is no board in the file.
+        """
+        if self._pid != os.getpid():
+            self._database.forget()
+            self._renew()
+            self._begin()
+        if self._connected:
+            return
+        self._dispatcher.start()
+        try:
+            self._mirror.start()
+        except BaseException:
+            self._dispatcher.stop()
+            self._database.close()
+            raise
+        self._connected = True
+
+    def close(self) -> None:
+        """Stops watching and lets go of every claim of this board object, as the end of its process would."""
+        if not self.connected:
+            return
+        self._connected = False
+        self._mirror.stop()
+        with self._mirror.lock:
+            session, self._session = self._session, None
+            self._mine.clear()
+        if session is not None:
+            self._sessions.end(session)
+        self._database.close()
+        self._dispatcher.stop()
+
+    def refresh(self) -> None:
+        self._need_connection()
+        self._mirror.load()
+
+    def _need_connection(self) -> None:
+        if self._pid != os.getpid():
+            raise BoardUnreachable("the board was opened before a fork: connect again in this process")
+        if not self._connected:
+            raise BoardUnreachable("the board is not connected")
+
+    def _need_writable(self) -> None:
+        if self.read_only:
+            raise Refused("the board is open for reading only: nothing was done")
+
+    @contextmanager
+    def _act(self, *, durable: bool) -> Iterator[Act]:
+        """One transaction; what it did is in the picture when this ends.
+
+        Durable acts outlive a power cut. Claiming and consuming need not: nobody who claimed outlives it either, and
+        a job that comes back finds its flow finished in the store.
+        """
+        self._need_writable()
+        self._need_connection()
+        with self._mirror.lock:
+            with self._database.writing(durable) as connection:
+                act = Act(connection, self._mirror.reader, self._sessions)
+                yield act
+                news = self._mirror.read(connection, act.keys)
+            self._mirror.done(news, act.changes)
+
+    def _own_session(self) -> str:
+        with self._mirror.lock:
+            if self._session is None or not self._sessions.alive(self._session):
+                self._session = self._sessions.begin()
+            return self._session
+
+    # -- TaskFlow's board ----------------------------------------------------------------------------------------------
+    def post(
+        self,
+        name: str,
+        book: Any = None,
+        details: Mapping[str, Any] | None = None,
+        priority: JobPriority = JobPriority.NORMAL,
+    ) -> BoardJob:
+        uuid = uuidutils.generate_uuid()
+        posting = postings.format_posting(uuid, name, book, details, JobPriority.convert(priority))
+        with self._act(durable=True) as act:
+            act.post(uuid, posting, utcnow())
+            entry = act.job(uuid)
+        return self.make_job(entry, book=book)
+
+    @taskflow_base.check_who
+    def claim(self, job: taskflow_base.Job, who: str) -> None:
+        """Takes the job and opens its attempt.
+
+        :raises UnclaimableJob: when somebody holds it. :raises NotFound: when it is gone.
+        """
+        self._need_writable()
+        self._need_connection()
+        session = self._own_session()
+        with self._act(durable=False) as act:
+            entry = act.job(job.uuid)
+            if entry.claim is not None:
+                raise excp.UnclaimableJob(f"job {visible(job.uuid)} is claimed by {visible(entry.claim.owner)} already")
+            claim = act.take(entry, who, identity(who), session, utcnow())
+            # Before the news is out: who hears of the claim may ask whether it holds.
+            self._mine[entry.key] = claim
+
+    @taskflow_base.check_who
+    def consume(self, job: taskflow_base.Job, who: str) -> None:
+        """Deletes a job of ours and its record.
+
+        :raises NotFound: when nobody holds it or it is gone. :raises JobFailure: when another holds it.
+        """
+        with self._act(durable=False) as act:
+            act.remove(self._held(act, job, who, "consume"))
+        self._mine.pop(job.uuid, None)
+
+    @taskflow_base.check_who
+    def abandon(
+        self,
+        job: taskflow_base.Job,
+        who: str,
+        *,
+        outcome: Outcome = "abandoned",
+        error: Cause | None = None,
+        hold: float = 0.0,
+    ) -> None:
+        with self._act(durable=True) as act:
+            entry = self._held(act, job, who, "abandon")
+            act.release(entry, attempts.closed(known_record(entry), outcome, utcnow(), error=error, hold=hold))
+        self._mine.pop(job.uuid, None)
+
+    @taskflow_base.check_who
+    def trash(
+        self,
+        job: taskflow_base.Job,
+        who: str,
+        *,
+        why: str = "",
+        outcome: Outcome = "abandoned",
+        error: Cause | None = None,
+    ) -> None:
+        with self._act(durable=True) as act:
+            entry = self._held(act, job, who, "trash")
+            now = utcnow()
+            act.move_to_bin(
+                entry, attempts.closed(known_record(entry), outcome, now, error=error), identity(who), why, now
+            )
+        self._mine.pop(job.uuid, None)
+
+    def _held(self, act: Act, job: taskflow_base.Job, who: str, verb: str) -> JobEntry:
+        """The job, which this board object must have claimed for ``who``."""
+        entry = act.job(job.uuid)
+        if entry.claim is None:
+            raise excp.NotFound(f"cannot {verb} job {visible(job.uuid)}: nobody holds it")
+        if entry.claim.id != self._mine.get(entry.key) or entry.claim.owner != who:
+            raise excp.JobFailure(f"cannot {verb} job {visible(job.uuid)}: {visible(entry.claim.owner)} holds it")
+        return entry
+
+    def find_owner(self, job: taskflow_base.Job) -> str | None:
+        """Who holds the job now; None when nobody does or it is gone."""
+        entry = self._read(job.uuid)
+        return entry.claim.owner if entry is not None and entry.claim is not None else None
+
+    def job_state(self, job: taskflow_base.Job) -> str:
+        entry = self._read(job.uuid)
+        if entry is None:
+            return states.COMPLETE
+        return states.UNCLAIMED if entry.claim is None else states.CLAIMED
+
+    def _read(self, key: str) -> JobEntry | None:
+        self._need_connection()
+        with self._database.reading() as connection:
+            return next(self._mirror.reader.jobs(connection, [key]), None)
+
+    def register_entity(self, entity: Any) -> None:
+        """Shows a conductor as alive until this board object is closed or its process ends."""
+        if entity.kind != _CONDUCTOR:
+            raise excp.NotImplementedError(f"only conductors register on a board, not {visible(entity.kind)}")
+        self._need_writable()
+        self._need_connection()
+        session = self._own_session()
+        with self._act(durable=False) as act:
+            act.register(session, str(entity.name), jsonutils.dumps(entity.to_dict()))
+
+    # -- the ledger ----------------------------------------------------------------------------------------------------
+    def attempts(self, job: taskflow_base.Job) -> AttemptRecord:
+        self._need_connection()
+        reader = self._mirror.reader
+        with self._database.reading() as connection:
+            for entry in reader.jobs(connection, [job.uuid]):
+                return known_record(entry)
+            for binned in reader.binned(connection, [job.uuid]):
+                return known_record(binned)
+        raise excp.NotFound(f"job {visible(job.uuid)} is neither on the board nor in the bin")
+
+    def settle(self, job: taskflow_base.Job, policy: Policy) -> AttemptRecord:
+        entry = self._read(job.uuid)
+        if entry is not None and entry.claim is None and known_record(entry).open_attempt is None:
+            return known_record(entry)
+        with self._act(durable=True) as act:
+            entry = act.job(job.uuid)
+            if entry.claim is not None:
+                raise excp.UnclaimableJob(f"job {visible(job.uuid)} is claimed by {visible(entry.claim.owner)}")
+            record = attempts.crashed(known_record(entry), utcnow(), policy=policy)
+            act.release(entry, record)
+        return record
+
+    def holds(self, job: taskflow_base.Job) -> bool:
+        entry = self.picture.get(job.uuid)
+        if not self.connected or self._mirror.file_gone or entry is None or entry.claim is None:
+            return False
+        return entry.claim.id == self._mine.get(entry.key)
+
+    # -- an operator's acts --------------------------------------------------------------------------------------------
+    def bin(self, entry: JobEntry, who: str, why: str) -> None:
+        with self._act(durable=True) as act:
+            now = utcnow()
+            entry = act.as_seen(entry)
+            act.move_to_bin(entry, _settled(entry, now), who, why, now)
+
+    def delete(self, entry: JobEntry | BinEntry) -> None:
+        with self._act(durable=True) as act:
+            if isinstance(entry, BinEntry):
+                act.purge(act.binned_as_seen(entry))
+            else:
+                act.remove(act.as_seen(entry))
+
+    def restore(self, entry: BinEntry) -> str:
+        with self._act(durable=True) as act:
+            act.put_back(act.binned_as_seen(entry))
+        return entry.key
+
+    def retry(self, entry: JobEntry) -> None:
+        if entry.claim is not None:
+            raise Changed(f"job {visible(entry.name)} is claimed by {visible(entry.claim.owner)}")
+        with self._act(durable=True) as act:
+            entry = act.as_seen(entry)
+            if entry.record is not None:
+                act.release(entry, attempts.retried(_settled(entry, utcnow())))
+
+
+def _settled(entry: JobEntry, now: datetime) -> AttemptRecord:
+    """The entry's record; an attempt that a dead process left open is closed."""
+    record = known_record(entry)
+    return attempts.crashed(record, now) if entry.claim is None else record

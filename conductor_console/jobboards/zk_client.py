@@ -1,0 +1,234 @@
+"""Talking to ZooKeeper: the client, transactions whose every result is looked at, pipelined reads."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from kazoo import exceptions as k_exceptions
+from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.retry import KazooRetry
+from oslo_utils import strutils
+
+from conductor_console.errors import BoardUnreachable, UsageError
+from conductor_console.jobboards.base import Refused
+from conductor_console.text import size, visible
+
+# kazoo tells of each lost connection at WARNING; without a handler Python would print that on the screen.
+LOG: Final = logging.getLogger("conductor_console.zookeeper")
+LOG.addHandler(logging.NullHandler())
+
+DEFAULT_TIMEOUT: Final = 10.0
+#: A request that was sent is answered, or its connection is found dead, long before this many seconds.
+ANSWER_SECONDS: Final = 60.0
+#: A server drops the connection of a request above 1 MiB (``jute.maxbuffer``), which would look like an outage.
+LARGEST_REQUEST: Final = 0xFFFFF - 1024
+_PER_STEP: Final = 64
+_SWITCHES: Final = {"read_only": False, "randomize_hosts": True, "use_ssl": False, "verify_certs": True}
+_WINDOW: Final = 256
+
+#: The connection broke, so nobody knows yet whether it was done.
+UNKNOWN_OUTCOME: Final = (
+    k_exceptions.ConnectionLoss,
+    k_exceptions.OperationTimeoutError,
+    k_exceptions.SessionExpiredError,
+    KazooTimeoutError,
+)
+NO_RIGHTS: Final = (k_exceptions.NoAuthError, k_exceptions.InvalidACLError)
+_ECHOES: Final = (k_exceptions.RolledBackError, k_exceptions.RuntimeInconsistency)
+
+
+class OutcomeUnknown(Exception):
+    """The connection went while a transaction was under way: it was done, or it was not."""
+
+
+class StepFailed(Exception):
+    """A transaction was refused, and nothing of it done: ``step`` names what did not fit, ``error`` says why."""
+
+    def __init__(self, step: str, error: Exception) -> None:
+        super().__init__(f"{step}: {type(error).__name__}")
+        self.step = step
+        self.error = error
+
+
+def hosts_of(conf: Mapping[str, Any]) -> str:
+    """The hosts of TaskFlow's conf (text, list, or a mapping of host to port) as kazoo takes them.
+
+    :raises UsageError: when there are none, or they are of another kind.
+    """
+    hosts = conf.get("hosts", "localhost:2181")
+    if isinstance(hosts, Mapping):
+        hosts = [f"{host}:{port}" for host, port in hosts.items()]
+    if isinstance(hosts, list | tuple | set | frozenset):
+        hosts = ",".join(str(host) for host in hosts)
+    if not isinstance(hosts, str) or not hosts.strip():
+        raise UsageError("a ZooKeeper board needs hosts, such as zk1:2181,zk2:2181")
+    return hosts.strip()
+
+
+def make_client(conf: Mapping[str, Any]) -> KazooClient:
+    """A client, not yet started, by TaskFlow's conf.
+
+    Taken: hosts, timeout (seconds), auth_data, read_only, randomize_hosts, keyfile, keyfile_password, certfile, ca,
+    use_ssl, verify_certs, command_retry, connection_retry, handler.
+    """
+    options: dict[str, Any] = {
+        key: strutils.bool_from_string(conf[key], default=default) for key, default in _SWITCHES.items() if key in conf
+    }
+    for key in ("keyfile", "keyfile_password", "certfile", "ca", "handler"):
+        if conf.get(key) is not None:
+            options[key] = conf[key]
+    if conf.get("auth_data"):
+        options["auth_data"] = {(str(scheme), str(credential)) for scheme, credential in conf["auth_data"]}
+    return KazooClient(
+        hosts_of(conf),
+        timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),
+        logger=LOG,
+        connection_retry=conf.get("connection_retry") or KazooRetry(max_tries=-1, delay=0.1, max_delay=2.0),
+        command_retry=conf.get("command_retry") or KazooRetry(max_tries=5, delay=0.1, max_delay=2.0),
+        **options,
+    )
+
+
+def end_client(client: KazooClient) -> None:
+    """Ends a client's session and threads, and closes its sockets; may be called at any time, more than once."""
+    try:
+        client.stop()
+        client.close()
+    except Exception as error:  # kazoo raises plain Exceptions for a connection that would not end in time
+        LOG.warning("the ZooKeeper client did not end cleanly: %s", describe(error))
+
+
+def session_of(client: KazooClient) -> int | None:
+    """The id of the session that is connected now, as a lock's ``ephemeralOwner`` shows it."""
+    identity = client.client_id
+    return None if identity is None else identity[0]
+
+
+def as_hex(number: int) -> str:
+    """A session or transaction id as ZooKeeper's own tools write it."""
+    return hex(number & 0xFFFFFFFFFFFFFFFF)
+
+
+def answer(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """The answer to one asynchronous call of kazoo's, waited for.
+
+    :raises KazooException: as the server or the connection has it. :raises KazooTimeoutError: after a minute.
+    """
+    return call(*args, **options).get(timeout=ANSWER_SECONDS)
+
+
+def read_all(client: KazooClient, paths: Iterable[str], watch: Any = None) -> Iterator[tuple[str, Any]]:
+    """Reads many nodes with some hundreds of requests under way at once, in order.
+
+    :returns: for each path ``(data, stat)``, or the ZookeeperError that it met (no node, no rights).
+    :raises KazooException: when the connection breaks.
+    """
+    under_way: deque[tuple[str, Any]] = deque()
+    for path in paths:
+        under_way.append((path, client.get_async(path, watch=watch)))
+        if len(under_way) >= _WINDOW:
+            yield _outcome(*under_way.popleft())
+    while under_way:
+        yield _outcome(*under_way.popleft())
+
+
+def _outcome(path: str, request: Any) -> tuple[str, Any]:
+    try:
+        return path, request.get(timeout=ANSWER_SECONDS)
+    except (k_exceptions.NoNodeError, *NO_RIGHTS) as error:
+        return path, error
+
+
+class Multi:
+    """One transaction, each step named, so that what did not fit can be told.
+
+    A step's name may serve once. :meth:`commit` gives each step's own result: kazoo's ``commit`` does not raise
+    when the server refuses.
+    """
+
+    def __init__(self, client: KazooClient) -> None:
+        self._client = client
+        self._transaction = client.transaction()
+        self._steps: list[str] = []
+        self._size = 0
+
+    def check(self, step: str, path: str, version: int) -> Multi:
+        self._transaction.check(path, version)
+        return self._added(step, path)
+
+    def create(
+        self,
+        step: str,
+        path: str,
+        value: bytes,
+        *,
+        acl: Any = None,
+        ephemeral: bool = False,
+        sequence: bool = False,
+    ) -> Multi:
+        self._transaction.create(path, value, acl=acl, ephemeral=ephemeral, sequence=sequence)
+        return self._added(step, path, value)
+
+    def write(self, step: str, path: str, value: bytes, version: int) -> Multi:
+        self._transaction.set_data(path, value, version)
+        return self._added(step, path, value)
+
+    def delete(self, step: str, path: str, version: int) -> Multi:
+        self._transaction.delete(path, version)
+        return self._added(step, path)
+
+    def _added(self, step: str, path: str, value: bytes = b"") -> Multi:
+        self._steps.append(step)
+        self._size += len(path) + len(value) + _PER_STEP
+        return self
+
+    def commit(self) -> dict[str, Any]:
+        """Does all of it or nothing.
+
+        :returns: for each step kazoo's result: the path of a create, the stat of a write, True.
+        :raises StepFailed: nothing was done. :raises OutcomeUnknown: the connection broke.
+        :raises BoardUnreachable: there is no connection, nothing was done. :raises Refused: it is too big.
+        """
+        if self._size > LARGEST_REQUEST:
+            raise Refused(f"too big for ZooKeeper: {size(self._size)}, where one request takes {size(LARGEST_REQUEST)}")
+        need_connection(self._client)
+        try:
+            results = answer(self._transaction.commit_async)
+        except k_exceptions.ConnectionClosedError as error:
+            raise BoardUnreachable("the connection to ZooKeeper is closed") from error
+        except UNKNOWN_OUTCOME as error:
+            raise OutcomeUnknown(type(error).__name__) from error
+        except k_exceptions.KazooException as error:
+            raise StepFailed("", error) from error
+        for step, result in zip(self._steps, results, strict=False):
+            if isinstance(result, Exception) and not isinstance(result, _ECHOES):
+                raise StepFailed(step, result)
+        if len(results) != len(self._steps) or any(isinstance(result, Exception) for result in results):
+            raise StepFailed("", k_exceptions.SystemZookeeperError())
+        return dict(zip(self._steps, results, strict=True))
+
+
+def need_connection(client: KazooClient) -> None:
+    """Refuses to start anything while there is no connection: kazoo would keep it, and do it some time later.
+
+    :raises BoardUnreachable: when the client is not connected.
+    """
+    if not client.connected:
+        raise BoardUnreachable("there is no connection to ZooKeeper now: it is being tried again, try later")
+
+
+def describe(error: Exception) -> str:
+    """Why a call failed, in a few clean words."""
+    if isinstance(error, NO_RIGHTS):
+        return "no rights"
+    if isinstance(error, KazooTimeoutError):
+        return "timed out"
+    if isinstance(error, OutcomeUnknown | k_exceptions.ConnectionLoss):
+        return "connection lost"
+    if isinstance(error, k_exceptions.SessionExpiredError):
+        return "session expired"
+    return visible(f"{type(error).__name__} {error}".strip(), 200)

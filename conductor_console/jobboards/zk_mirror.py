@@ -1,0 +1,358 @@
+"""Following a ZooKeeper board: watches, one thread that reads what they tell of, and the connection's ups and downs.
+
+kazoo calls back on threads of its own, which must not wait: there it is only noted what moved. The reading is done
+by one thread (``board-NAME``); each round takes all that was noted so far, so a flood costs one listing, not many.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from kazoo import exceptions as k_exceptions
+from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import EventType, KazooState, KeeperState
+
+from conductor_console.errors import BoardUnreachable
+from conductor_console.jobboards.zk_client import LOG, NO_RIGHTS, answer, describe, read_all
+from conductor_console.jobboards.zk_model import BoardModel, read_lock, read_record
+from conductor_console.jobboards.zk_paths import LOCK_SUFFIX, BoardPaths, split_children
+
+Folder = Literal["jobs", "records", "bin", "entities"]
+#: In this order a record that is listed belongs to a job that is found on the board or in the bin, or to none.
+FOLDERS: Final[tuple[Folder, ...]] = ("records", "jobs", "bin", "entities")
+JOIN_SECONDS: Final = 15.0
+#: Two listings of a big board are at least so far apart (a small one's cost is nothing): seconds.
+LONGEST_PAUSE: Final = 0.05
+_RETRY_SECONDS: Final = 0.5
+
+
+class _Work:
+    """What has to be read again: folders to list, single nodes to read."""
+
+    def __init__(self) -> None:
+        self.folders: set[Folder] = set()
+        self.locks: set[str] = set()
+        self.records: set[str] = set()
+        self.all = False
+
+    def __bool__(self) -> bool:
+        return bool(self.folders or self.locks or self.records)
+
+    def everything(self) -> None:
+        self.folders.update(FOLDERS)
+        self.all = True
+
+    def add(self, other: _Work) -> None:
+        self.folders |= other.folders
+        self.locks |= other.locks
+        self.records |= other.records
+        self.all = self.all or other.all
+
+
+class Mirror:
+    """Keeps a :class:`BoardModel` true to the board.
+
+    :param hosts: for messages.
+    :param on_round: called on the board's thread after each round in which all is in step; it may talk to ZooKeeper.
+    :param on_silence: called on the same thread about once a second while there is no connection.
+    :param on_lost: called at once when the session is over (its locks and entities with it); it must not wait.
+    """
+
+    def __init__(
+        self,
+        client: KazooClient,
+        paths: BoardPaths,
+        model: BoardModel,
+        name: str,
+        hosts: str,
+        on_round: Callable[[], None],
+        on_silence: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._paths = paths
+        self._model = model
+        self._name = name
+        self._hosts = hosts
+        self._on_round = on_round
+        self._on_silence = on_silence
+        self._on_lost = on_lost
+        self._wake = threading.Condition()
+        self._work = _Work()
+        self._asked = 0
+        self._done = 0
+        self._progress = 0
+        self._stopping = False
+        self._failure: str | None = None
+        self._detail = ""
+        #: Nodes whose next change will be told: touched by the board's own thread alone.
+        self._watched_locks: set[str] = set()
+        self._watched_records: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    # -- life --------------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Begins to follow; the client is connected."""
+        self._stopping = False
+        self._failure = None
+        self._work = _Work()
+        self._work.everything()
+        self._client.add_listener(self._state_changed)
+        self._thread = threading.Thread(target=self._run, name=f"board-{self._name}", daemon=True)
+        self._thread.start()
+        if not self._client.connected:
+            # It went between the start and the listener.
+            self._state_changed(self._client.state)
+
+    def stop(self) -> None:
+        """Ends the following: nothing is read any more. Call :meth:`join` once the client is stopped, or is alive."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._client.remove_listener(self._state_changed)
+
+    def join(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(JOIN_SECONDS)
+
+    def refresh(self, timeout: float) -> None:
+        """Lists everything anew and returns when it is in.
+
+        :param timeout: seconds without any progress (a big board takes its time).
+        :raises BoardUnreachable: when that does not come about.
+        """
+        with self._wake:
+            self._asked += 1
+            turn = self._asked
+            self._work.folders.update(FOLDERS)
+            self._wake.notify_all()
+            progress = -1
+            while self._done < turn and not self._stopping and self._failure is None and progress != self._progress:
+                progress = self._progress
+                self._wake.wait_for(lambda: self._done >= turn or self._stopping or self._failure is not None, timeout)
+            if self._done < turn:
+                reason = self._failure or ("closed" if self._stopping else f"no answer within {timeout:g} s")
+                raise BoardUnreachable(f"cannot read the board at {self._hosts}: {reason}")
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Waits until there is a connection, at most ``timeout`` seconds; False when none came."""
+        with self._wake:
+            return bool(self._wake.wait_for(lambda: self._client.connected or self._stopping, timeout)) and bool(
+                self._client.connected
+            )
+
+    # -- kazoo's threads: note and return --------------------------------------------------------------------------
+    def _state_changed(self, state: str) -> None:
+        if self._stopping:
+            return
+        if state == KazooState.CONNECTED:
+            with self._wake:
+                self._failure = None
+                self._work.everything()
+                self._wake.notify_all()
+            return
+        expired = state == KazooState.LOST
+        if expired:
+            if self._client.client_state == KeeperState.AUTH_FAILED:
+                why = "the credentials were refused"
+            elif self._client.client_state == KeeperState.CLOSED:
+                why = "the client was closed"
+            else:
+                why = "the session expired; connecting anew"
+            self._on_lost()
+        else:
+            why = "trying again"
+        detail = f"no connection to {self._hosts}: {why}"
+        with self._wake:
+            self._failure = detail
+            self._wake.notify_all()
+        self._model.lost(detail, expired)
+
+    def _watched(self, event: Any) -> None:
+        if event.type == EventType.NONE or self._stopping:
+            return  # the connection's, which the listener tells
+        path: str = event.path
+        folder, _, name = path.rpartition("/")
+        with self._wake:
+            if path == self._paths.board:
+                self._work.folders.add("jobs")
+            elif path == self._paths.attempts:
+                self._work.folders.add("records")
+            elif path == self._paths.trash:
+                self._work.folders.add("bin")
+            elif path == self._paths.conductors:
+                self._work.folders.add("entities")
+            elif folder == self._paths.board and name.endswith(LOCK_SUFFIX):
+                self._work.locks.add(name[: -len(LOCK_SUFFIX)])
+            elif folder == self._paths.attempts:
+                self._work.records.add(name)
+            else:
+                return
+            self._wake.notify_all()
+
+    # -- the board's own thread ------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        pause, turn = 0.0, 0
+        while True:
+            with self._wake:
+                if pause:
+                    self._wake.wait_for(lambda: self._stopping, pause)
+                self._wake.wait_for(lambda: self._stopping or (self._work and self._client.connected), 1.0)
+                if self._stopping:
+                    return
+                connected = self._client.connected
+                if connected and self._work:
+                    work, self._work, turn = self._work, _Work(), self._asked
+                else:
+                    work = _Work()
+            if work:
+                pause = self._round(work, turn)
+            elif not connected:
+                self._on_silence()
+
+    def _round(self, work: _Work, turn: int) -> float:
+        """Reads what moved. Returns the pause before the next round, in seconds."""
+        began = time.monotonic()
+        epoch = self._model.epoch
+        try:
+            self._read(work)
+            with self._wake:
+                caught_up = not self._work.all
+            if caught_up and self._model.in_step(epoch, self._detail):
+                with self._wake:
+                    self._done = turn
+                    self._wake.notify_all()
+                self._on_round()
+            return min(LONGEST_PAUSE, 3 * (time.monotonic() - began))
+        except (k_exceptions.KazooException, KazooTimeoutError) as error:
+            LOG.info("reading the board failed: %s", describe(error))
+        except Exception:
+            LOG.exception("following the board failed; it is read anew")
+        with self._wake:
+            self._work.add(work)
+            self._work.all = True
+            self._work.folders.update(FOLDERS)
+        return _RETRY_SECONDS
+
+    def _read(self, work: _Work) -> None:
+        if work.all:
+            # What was watched before the connection went is not watched any more.
+            self._watched_locks.clear()
+            self._watched_records.clear()
+        self._watched_locks -= work.locks
+        self._watched_records -= work.records
+        if "records" in work.folders:
+            work.records |= self._list_records()
+        if "jobs" in work.folders:
+            jobs, locks = self._list_jobs()
+            # Locks first: a claim that lasts a moment is seen by its lock alone.
+            self._read_locks(work.locks | locks)
+            self._read_jobs(jobs)
+        else:
+            self._read_locks(work.locks)
+        self._read_records(work.records)
+        if "bin" in work.folders:
+            self._read_bin()
+        if "entities" in work.folders:
+            self._read_entities()
+
+    def _children(self, path: str, folder: Folder) -> tuple[list[str], int] | None:
+        """A folder's children and its pzxid, watched; None where it is not there (its coming is watched then)."""
+        for _ in range(3):
+            try:
+                children, stat = answer(self._client.get_children_async, path, watch=self._watched, include_data=True)
+                return children, stat.pzxid
+            except k_exceptions.NoNodeError:
+                if answer(self._client.exists_async, path, watch=self._watched) is None:
+                    return None
+            except NO_RIGHTS:
+                if folder == "jobs":
+                    self._detail = f"no rights to list the jobs at {path}"
+                elif folder == "records":
+                    self._model.set_uncounted("no rights to read the ledger")
+                return [], 0
+        with self._wake:
+            self._work.folders.add(folder)
+        return None
+
+    def _list_jobs(self) -> tuple[list[str], set[str]]:
+        """Lists the board. Returns the postings to read, and the locks that are not watched yet."""
+        found = self._children(self._paths.board, "jobs")
+        if found is None:
+            self._model.board_missing()
+            self._watched_locks.clear()
+            self._detail = f"the board at {self._paths.board} is gone; waiting for it to come back"
+            return [], set()
+        children, pzxid = found
+        if pzxid:
+            self._detail = ""
+        jobs, locked = split_children(children)
+        self._watched_locks &= locked
+        return self._model.jobs_listed(jobs, locked, pzxid), locked - self._watched_locks
+
+    def _read_locks(self, nodes: set[str]) -> None:
+        by_path = {self._paths.lock(node): node for node in sorted(nodes)}
+        for path, found in read_all(self._client, by_path, self._watched):
+            node = by_path[path]
+            if isinstance(found, NO_RIGHTS):
+                stat = answer(self._client.exists_async, path, watch=self._watched)
+                found = (None, stat) if stat is not None else None
+            # One that is not there any more: the listing that follows tells so.
+            if isinstance(found, tuple):
+                self._progress += 1
+                self._watched_locks.add(node)
+                self._model.locked(node, read_lock(*found))
+
+    def _read_jobs(self, nodes: list[str]) -> None:
+        by_path = {self._paths.job(node): node for node in nodes}
+        for path, found in read_all(self._client, by_path):
+            if isinstance(found, NO_RIGHTS):
+                stat = answer(self._client.exists_async, path)
+                found = (None, stat) if stat is not None else None
+            if isinstance(found, tuple):
+                self._progress += 1
+                self._model.job_read(by_path[path], *found)
+
+    def _list_records(self) -> set[str]:
+        """Lists the ledger. Returns the records that are not watched yet."""
+        found = self._children(self._paths.attempts, "records")
+        children, pzxid = found if found is not None else ([], self._client.last_zxid)
+        present = set(children)
+        if pzxid:
+            self._watched_records &= present
+            self._model.records_listed(present, pzxid)
+        return present - self._watched_records
+
+    def _read_records(self, keys: set[str]) -> None:
+        by_path = {self._paths.record(key): key for key in sorted(keys)}
+        for path, found in read_all(self._client, by_path, self._watched):
+            key = by_path[path]
+            if isinstance(found, tuple):
+                self._progress += 1
+                self._watched_records.add(key)
+                self._model.recorded(key, read_record(found[0], key, found[1]))
+            elif isinstance(found, NO_RIGHTS):
+                self._model.set_uncounted("no rights to read the ledger")
+
+    def _read_bin(self) -> None:
+        found = self._children(self._paths.trash, "bin")
+        new = self._model.bin_listed(found[0] if found else [])
+        by_path = {self._paths.binned(node): node for node in new}
+        for path, outcome in read_all(self._client, by_path):
+            if isinstance(outcome, tuple):
+                self._progress += 1
+                self._model.bin_read(by_path[path], outcome[0], outcome[1].version)
+            elif isinstance(outcome, NO_RIGHTS):
+                self._model.bin_read(by_path[path], None, 0)
+
+    def _read_entities(self) -> None:
+        found = self._children(self._paths.conductors, "entities")
+        by_path = {self._paths.conductor(name): name for name in sorted(found[0] if found else [])}
+        self._model.entities_read(
+            {by_path[path]: outcome for path, outcome in read_all(self._client, by_path) if isinstance(outcome, tuple)}
+        )
