@@ -1,0 +1,218 @@
+"""The board as a conductor uses it: ours counts, holds back and bins; any other TaskFlow board just hands out jobs."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from taskflow import exceptions as excp
+from taskflow.jobs.base import POSTED, REMOVAL, Job
+
+from conductor_console.clock import utcnow
+from conductor_console.errors import BoardUnreachable
+from conductor_console.jobboards.attempts import FAILURES, AttemptRecord, Cause, Outcome, Policy
+from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Gone, LedgerBoard, Refused
+from conductor_console.text import plural, visible
+
+LOG = logging.getLogger(__name__)
+
+#: What may have given a waiting conductor something to do.
+_WAKING: Final = frozenset({"posted", "released", "changed", "bin", "connection"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended, and what becomes of its job. ``hold`` is in seconds; ``why`` is told in the bin."""
+
+    outcome: Outcome
+    act: Literal["consume", "abandon", "trash"]
+    error: Cause | None = None
+    why: str = ""
+    hold: float = 0.0
+
+
+class BoardPort(abc.ABC):
+    """One face for both kinds. Errors are TaskFlow's: UnclaimableJob, NotFound, JobFailure."""
+
+    @abc.abstractmethod
+    def subscribe(self, wake: Callable[[], None], gone: Callable[[str], None]) -> Callable[[], None]:
+        """Calls ``wake`` when there may be work, ``gone`` with the uuid of a job that left. Returns how to end that."""
+
+    @abc.abstractmethod
+    def look(self) -> tuple[Iterable[Job], datetime | None]:
+        """The jobs to try, best first, and when to look again though nothing happened (None: not by itself)."""
+
+    @abc.abstractmethod
+    def fit(self, job: Job) -> bool:
+        """Whether the job is to be claimed now; puts aside what failed too often."""
+
+    @abc.abstractmethod
+    def attempt(self, job: Job) -> int | None:
+        """The number of the attempt that a claim has just begun; None where nobody counts."""
+
+    @abc.abstractmethod
+    def holds(self, job: Job) -> bool:
+        """Whether our claim still stands, as far as is known here."""
+
+    @abc.abstractmethod
+    def left(self, job: Job) -> bool:
+        """Whether a job whose claim was lost was taken off the board (an operator's act), not just let go."""
+
+    @abc.abstractmethod
+    def judged(self, job: Job, ending: Ending) -> Ending:
+        """The ending as the policy for repeated failure has it."""
+
+    @abc.abstractmethod
+    def close(self, job: Job, ending: Ending) -> None:
+        """Does it."""
+
+
+class LedgerPort(BoardPort):
+    """A board of ours."""
+
+    def __init__(self, board: LedgerBoard, who: str, entity: Callable[[], str], policy: Policy) -> None:
+        self._board = board
+        self._who = who
+        self._entity = entity
+        self._policy = policy
+        self._unbinnable: set[str] = set()
+
+    def subscribe(self, wake: Callable[[], None], gone: Callable[[str], None]) -> Callable[[], None]:
+        def hear(event: BoardEvent) -> None:
+            if event.kind in _WAKING:
+                wake()
+            elif event.kind == "removed":
+                gone(event.key)
+                self._unbinnable.discard(event.key)
+
+        return self._board.subscribe(hear)
+
+    def look(self) -> tuple[Iterable[Job], datetime | None]:
+        return self._board.candidates(utcnow())
+
+    def fit(self, job: BoardJob) -> bool:
+        record = job.entry.record
+        if record is None:
+            return True
+        if record.open_attempt is not None:
+            try:
+                record = self._board.settle(job, self._policy)
+            except Refused:
+                # Without the right to count it is run uncounted.
+                return True
+            if record.held(utcnow() + timedelta(seconds=self._board.listing().clock_offset)):
+                return False
+        if not self._policy.exhausted(record):
+            return True
+        self._bin(job, record)
+        return False
+
+    def _bin(self, job: BoardJob, record: AttemptRecord) -> None:
+        entry = self._board.listing().jobs.get(job.entry.key, job.entry)
+        cause = record.cause
+        why = _in_a_row(record.failures) + (f": {cause.type}: {cause.message}"[:300] if cause else "")
+        try:
+            self._board.bin(entry, self._entity(), why)
+        except (Changed, Gone):
+            LOG.debug("job %s changed before it could be binned", visible(job.uuid))
+        except Refused as error:
+            # It stays where it is, and is not run: once is enough to tell.
+            if job.uuid not in self._unbinnable:
+                self._unbinnable.add(job.uuid)
+                LOG.warning("job %s %s and cannot be binned: %s", visible(job.uuid), _in_a_row(record.failures), error)
+
+    def attempt(self, job: BoardJob) -> int | None:
+        record = job.entry.record
+        return 1 if record is None else record.attempts + 1
+
+    def holds(self, job: Job) -> bool:
+        return self._board.holds(job)
+
+    def left(self, job: BoardJob) -> bool:
+        return job.entry.key not in self._board.listing().jobs
+
+    def judged(self, job: BoardJob, ending: Ending) -> Ending:
+        if ending.act != "abandon" or ending.outcome not in FAILURES:
+            return ending
+        failures = self._failures(job) + 1
+        if failures >= self._policy.max_attempts:
+            return replace(ending, act="trash", why=_in_a_row(failures))
+        return replace(ending, hold=self._policy.hold(failures, ending.outcome))
+
+    def _failures(self, job: BoardJob) -> int:
+        try:
+            return self._board.attempts(job).failures
+        except (excp.JobFailure, excp.NotFound):
+            return job.entry.record.failures if job.entry.record is not None else 0
+
+    def close(self, job: Job, ending: Ending) -> None:
+        if ending.act == "consume":
+            self._board.consume(job, self._who)
+        elif ending.act == "trash":
+            self._board.trash(job, self._who, why=ending.why, outcome=ending.outcome, error=ending.error)
+        else:
+            self._board.abandon(job, self._who, outcome=ending.outcome, error=ending.error, hold=ending.hold)
+
+
+def _in_a_row(failures: int) -> str:
+    return f"failed {plural(failures, 'time')} in a row"
+
+
+class PlainPort(BoardPort):
+    """Any other TaskFlow board: nothing is counted, and a job that was abandoned is told by no event.
+
+    :param pause: seconds between looks when no event came.
+    """
+
+    def __init__(self, board: Any, who: str, pause: float) -> None:
+        self._board = board
+        self._who = who
+        self._pause = pause
+
+    def subscribe(self, wake: Callable[[], None], gone: Callable[[str], None]) -> Callable[[], None]:
+        notifier = getattr(self._board, "notifier", None)
+        if notifier is None:
+            return lambda: None
+
+        def posted(_event: str, _details: Any) -> None:
+            wake()
+
+        def removed(_event: str, details: Any) -> None:
+            gone(details["job"].uuid)
+
+        notifier.register(POSTED, posted)
+        notifier.register(REMOVAL, removed)
+
+        def end() -> None:
+            notifier.deregister(POSTED, posted)
+            notifier.deregister(REMOVAL, removed)
+
+        return end
+
+    def look(self) -> tuple[Iterable[Job], datetime | None]:
+        if not self._board.connected:
+            raise BoardUnreachable("the board is not connected")
+        return self._board.iterjobs(only_unclaimed=True), utcnow() + timedelta(seconds=self._pause)
+
+    def fit(self, job: Job) -> bool:  # noqa: ARG002
+        return True
+
+    def attempt(self, job: Job) -> int | None:  # noqa: ARG002
+        return None
+
+    def holds(self, job: Job) -> bool:  # noqa: ARG002
+        return True
+
+    def left(self, job: Job) -> bool:  # noqa: ARG002
+        return False
+
+    def judged(self, job: Job, ending: Ending) -> Ending:  # noqa: ARG002
+        return ending
+
+    def close(self, job: Job, ending: Ending) -> None:
+        act = {"consume": self._board.consume, "trash": self._board.trash, "abandon": self._board.abandon}
+        act[ending.act](job, self._who)

@@ -1,0 +1,203 @@
+"""Running one claimed job: its engine made, run, suspended when it must be, and what that means for the job."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Literal, Protocol
+
+from taskflow import exceptions as excp
+from taskflow import states
+from taskflow.jobs.base import Job
+
+from conductor_console.conductors.boards import BoardPort, Ending
+from conductor_console.conductors.causes import cause_of, import_cause
+from conductor_console.conductors.factories import Gate, factory_of
+from conductor_console.conductors.stores import StorePort
+from conductor_console.jobboards.attempts import Cause, make_cause
+from conductor_console.text import visible
+
+LOG = logging.getLogger(__name__)
+
+#: What becomes of a job whose flow failed.
+OnFailure = Literal["consume", "abandon", "bin"]
+#: Seconds before a job is tried again that was let go because the store does not answer; it counts as no failure.
+STORE_PAUSE: Final = 5.0
+#: Failures of these kinds are the surroundings' fault, not the flow's: such a job is not consumed (as in TaskFlow).
+INTERNAL: Final = (excp.ExecutionFailure, excp.StorageFailure)
+
+
+class Host(Protocol):
+    """The conductor, as a job that runs sees it. The methods in TaskFlow's spelling are its hooks for subclasses."""
+
+    board: BoardPort
+    store: StorePort
+    gate: Gate
+    on_failure: OnFailure
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stopping(self) -> bool: ...
+
+    def tell(self, event: str, details: dict[str, Any]) -> None:
+        """Notifies those who registered with the conductor."""
+
+    def pass_over(self, job: Job, factory: str) -> None:
+        """Remembers, and tells, that the job's factory is not allowed here."""
+
+    def _flow_detail_from_job(self, job: Job) -> Any: ...
+
+    def _engine_from_job(self, job: Job) -> Any: ...
+
+    def _listeners_from_job(self, job: Job, engine: Any) -> list[Any]: ...
+
+
+class JobRun:
+    """One attempt at a job that the conductor has claimed.
+
+    :ivar flow_uuid: known once the flow was found.
+    :ivar lost: the claim was lost while it ran; nothing more may be written for it.
+    :ivar interrupt: an interruption from the keyboard, to be raised again when the job was let go.
+    :ivar store_down: the attempt ended because the store does not answer.
+    """
+
+    def __init__(self, host: Host, job: Job, attempt: int | None) -> None:
+        self._host = host
+        self._job = job
+        self._attempt = attempt
+        self.flow_uuid: str | None = None
+        self.lost = False
+        self.interrupt: KeyboardInterrupt | None = None
+        self.store_down = False
+
+    def run(self) -> Ending:
+        """Runs the job; raises nothing. What is to be consumed is durable when this returns."""
+        ending = self._run()
+        if self.flow_uuid is None:
+            return ending
+        try:
+            if not self.lost:
+                self._host.store.flush(self.flow_uuid)
+        except excp.StorageFailure as error:
+            if ending.act == "consume":
+                ending = self.internal(error)
+            LOG.warning("flow %s is not wholly stored: %s", visible(self.flow_uuid), visible(str(error), 500))
+        finally:
+            # Before the job is let go: whoever claims it next, here as well, binds the same flow.
+            self._host.store.unbind(self.flow_uuid)
+        return ending
+
+    def _run(self) -> Ending:
+        # BaseException: a factory or a task that calls sys.exit() ends its attempt, not the conductor.
+        try:
+            engine = self._engine()
+        except excp.StorageFailure as error:
+            return self.internal(error)
+        except BaseException as error:
+            return self._interrupted(error) or self._untenable(error)
+        if isinstance(engine, Ending):
+            return engine
+        try:
+            return self._run_engine(engine)
+        except excp.WrappedFailure as error:
+            failures = list(error)
+            if failures and all(failure.check(*INTERNAL) for failure in failures):
+                return self.internal(error)
+            return self._failed(error, engine)
+        except INTERNAL as error:
+            return self.internal(error)
+        except Exception as error:
+            return self._failed(error, engine)
+        except BaseException as error:
+            return self._interrupted(error) or Ending("abandoned", "abandon", cause_of(error))
+
+    def _engine(self) -> Any:
+        host, job = self._host, self._job
+        flow = host._flow_detail_from_job(job)
+        self.flow_uuid = flow.uuid
+        host.store.bind(flow.uuid, job_uuid=job.uuid, conductor=host.name, attempt=self._attempt)
+        if not host.gate.admits_flow(flow):
+            factory = factory_of(flow) or ""
+            host.pass_over(job, factory)
+            return Ending("released", "abandon", make_cause("NotAllowed", f"the factory {factory} is not allowed here"))
+        try:
+            return host._engine_from_job(job)
+        except ImportError as error:
+            return _unusable(import_cause(error, factory_of(flow) or "of the flow"))
+
+    def _run_engine(self, engine: Any) -> Ending:
+        host, job = self._host, self._job
+        details = {"job": job, "engine": engine, "conductor": host}
+        stages: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("compilation", engine.compile),
+            ("preparation", engine.prepare),
+            ("validation", engine.validate),
+            ("running", lambda: self._steps(engine)),
+        )
+        with contextlib.ExitStack() as stack:
+            for listener in host._listeners_from_job(job, engine):
+                stack.enter_context(listener)
+            for name, stage in stages:
+                host.tell(f"{name}_start", details)
+                stage()
+                host.tell(f"{name}_end", details)
+        if engine.storage.get_flow_state() == states.SUSPENDED:
+            return Ending("suspended", "abandon")
+        return Ending("consumed", "consume")
+
+    def _steps(self, engine: Any) -> None:
+        """Runs the flow, looking up between its steps: whether to stop, and whether the job is still ours."""
+        suspended = False
+        for _state in engine.run_iter():
+            if not self.lost and not self._host.board.holds(self._job):
+                self.lost = True
+                # With nothing more to be written the engine ends at its next step, before another atom begins.
+                if self.flow_uuid is None or not self._host.store.drop(self.flow_uuid):
+                    suspended = self._suspend(engine)
+            elif not suspended and not self.lost and self._host.stopping:
+                suspended = self._suspend(engine)
+
+    @staticmethod
+    def _suspend(engine: Any) -> bool:
+        engine.suspend()
+        return True
+
+    # -- what it means -----------------------------------------------------------------------------------------------
+    def internal(self, error: BaseException) -> Ending:
+        """The attempt failed for no fault of the flow; for none of the job either, where the store does not answer."""
+        cause = cause_of(error)
+        if not self.lost and not self._host.store.answers():
+            self.store_down = True
+            return Ending("released", "abandon", cause, hold=STORE_PAUSE)
+        return Ending("abandoned", "abandon", cause)
+
+    def _failed(self, error: BaseException, engine: Any) -> Ending:
+        storage = engine.storage
+        # Where undoing failed as well, that is what was raised; what came first is what went wrong.
+        first = next(iter(storage.get_execute_failures().values()), error) if storage.get_revert_failures() else error
+        cause = cause_of(first)
+        if self._host.on_failure == "bin":
+            return Ending("failed", "trash", cause, why=_told("its flow failed", cause))
+        return Ending("failed", "consume" if self._host.on_failure == "consume" else "abandon", cause)
+
+    def _untenable(self, error: BaseException) -> Ending:
+        return _unusable(cause_of(error))
+
+    def _interrupted(self, error: BaseException) -> Ending | None:
+        # Elsewhere than in the main thread nobody pressed a key: a task raised it.
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            self.interrupt = error
+            return Ending("suspended", "abandon")
+        return None
+
+
+def _unusable(cause: Cause) -> Ending:
+    return Ending("abandoned", "trash", cause, why=_told("no engine can be made", cause))
+
+
+def _told(what: str, cause: Cause) -> str:
+    return f"{what}: {cause.type}: {cause.message}"[:500]

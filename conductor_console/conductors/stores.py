@@ -1,0 +1,101 @@
+"""The store as a conductor uses it: ours keeps a journal and can say when a flow is durable, TaskFlow's cannot."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
+
+from taskflow import exceptions as excp
+
+from conductor_console.persistence.journal import JournalRow
+
+
+@runtime_checkable
+class JournalledStore(Protocol):
+    """What our stores offer beyond TaskFlow's backend interface."""
+
+    def bind(
+        self, flow_uuid: str, *, job_uuid: str | None = None, conductor: str | None = None, attempt: int | None = None
+    ) -> None:
+        """Work on the flow begins."""
+
+    def unbind(self, flow_uuid: str) -> None:
+        """Work on the flow is over."""
+
+    def drop(self, flow_uuid: str) -> None:
+        """The claim is lost: later writes of the flow raise ``StorageFailure``."""
+
+    def flush(self, flow_uuid: str) -> None:
+        """Returns when everything of the flow is durable, or raises ``StorageFailure``."""
+
+    def record(self, row: JournalRow) -> int:
+        """Appends a row, durable on return."""
+
+
+class StorePort:
+    """One face for both. ``persistence`` may also be None: flows then live in memory only, as with TaskFlow."""
+
+    def __init__(self, persistence: Any) -> None:
+        self.backend = persistence
+        self._journalled = persistence if isinstance(persistence, JournalledStore) else None
+
+    def bind(self, flow_uuid: str, *, job_uuid: str, conductor: str, attempt: int | None) -> None:
+        if self._journalled is not None:
+            self._journalled.bind(flow_uuid, job_uuid=job_uuid, conductor=conductor, attempt=attempt)
+
+    def unbind(self, flow_uuid: str) -> None:
+        if self._journalled is not None:
+            self._journalled.unbind(flow_uuid)
+
+    def drop(self, flow_uuid: str) -> bool:
+        """Refuses what is still written of a flow whose claim is lost; False where the store cannot."""
+        if self._journalled is None:
+            return False
+        self._journalled.drop(flow_uuid)
+        return True
+
+    def flush(self, flow_uuid: str) -> None:
+        """:raises StorageFailure: when not everything of the flow is durable."""
+        if self._journalled is not None:
+            self._journalled.flush(flow_uuid)
+
+    def record_attempt(
+        self,
+        *,
+        at: datetime,
+        flow_uuid: str | None,
+        job_uuid: str,
+        conductor: str,
+        attempt: int | None,
+        detail: Mapping[str, Any],
+    ) -> None:
+        """Writes how an attempt ended into the journal, durable on return.
+
+        :raises StorageFailure: when it could not be written.
+        """
+        if self._journalled is not None:
+            self._journalled.record(
+                JournalRow(
+                    "attempt",
+                    at,
+                    flow_uuid=flow_uuid,
+                    job_uuid=job_uuid,
+                    conductor=conductor,
+                    attempt=attempt,
+                    to_state=detail.get("outcome"),
+                    detail=detail,
+                )
+            )
+
+    def answers(self) -> bool:
+        """Whether the store can be reached now: a failure of it is no job's fault while it cannot."""
+        if self.backend is None:
+            return True
+        try:
+            with contextlib.closing(self.backend.get_connection()) as connection:
+                connection.validate()
+        except excp.StorageFailure:
+            return False
+        return True
