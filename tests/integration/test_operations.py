@@ -1,0 +1,297 @@
+"""An operator's acts on real boards with a real store: done, told, audited, undone."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from taskflow.persistence import backends as taskflow_backends
+
+from conductor_console import persistence
+from conductor_console.errors import ConsoleError, Unreachable, UsageError
+from conductor_console.jobboards.attempts import make_cause
+from conductor_console.jobboards.base import JobEntry, LedgerBoard
+from conductor_console.operations import FileAudit, Operations, PostRequest
+from tests.integration.helpers import claimed, in_bin, job, opened, take
+from tests.support import eventually
+
+BOOM = make_cause("ValueError", "no such port", "shop/flows.py:41 in save")
+
+
+@pytest.fixture(params=["sqlite", "zookeeper"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'board.db'}"
+    return f"zk://{request.getfixturevalue('zk_hosts')}{request.getfixturevalue('zk_path')}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Any]:
+    backend = persistence.fetch(f"sqlite:///{tmp_path / 'flows.db'}")
+    backend.ensure()
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def board(url: str, store: Any) -> Iterator[LedgerBoard]:
+    with opened(url, store) as made:
+        yield made
+
+
+@pytest.fixture
+def other(url: str, board: LedgerBoard) -> Iterator[LedgerBoard]:
+    """Somebody else's connection to the same board."""
+    with opened(url, None) as made:
+        yield made
+
+
+@pytest.fixture
+def ops(board: LedgerBoard, store: Any) -> Operations:
+    return Operations(board, operator="anna@ops-1", store=store, title="shop")
+
+
+def posted(ops: Operations, board: LedgerBoard, name: str, count: int = 1) -> list[JobEntry]:
+    uuids = ops.post(PostRequest("shop.flows:checkout", name, count=count))
+    return [job(board, uuid) for uuid in uuids]
+
+
+def verdicts(results: list[Any]) -> list[str]:
+    return [result.result for result in results]
+
+
+# -- bin, restore, delete, retry, undo ---------------------------------------------------------------------------------
+def test_binning_is_told_audited_and_undone(ops: Operations, board: LedgerBoard, store: Any) -> None:
+    entries = posted(ops, board, "order", 3)
+    assert ops.can_undo == ""
+    results = ops.bin(entries[:2], "customer\x1b[2J left")
+    assert [(one.key, one.name, one.result, one.why) for one in results] == [
+        (entries[0].key, "order-1", "done", ""),
+        (entries[1].key, "order-2", "done", ""),
+    ]
+    binned = in_bin(board, entries[0].key)
+    assert (binned.who, binned.why) == ("anna@ops-1", "customer\\x1b[2J left")
+    assert ops.can_undo == "move of 2 jobs to the bin"
+
+    row = store.audit_rows(1)[0]
+    assert (row.operator, row.board, row.action, row.job_uuid, row.outcome) == (
+        "anna@ops-1", "shop", "bin", entries[1].uuid, "done",
+    )  # fmt: skip
+    assert row.before["node"] == entries[1].node
+    assert row.before["why"] == "customer\\x1b[2J left"
+
+    assert verdicts(ops.undo()) == ["done", "done"]
+    assert job(board, entries[0].key).name == "order-1"
+    eventually(lambda: not board.listing().binned, what="an empty bin")
+    assert ops.can_undo == ""
+    assert ops.undo() == []
+
+
+def test_what_changed_since_it_was_seen_is_left_alone_and_stops_nothing(
+    ops: Operations, board: LedgerBoard, other: LedgerBoard, store: Any
+) -> None:
+    first, second, third = posted(ops, board, "order", 3)
+    take(other, first.key)
+    Operations(other, operator="bob", store=store).delete([job(other, second.key)])
+    results = ops.bin([first, second, third])
+    assert verdicts(results) == ["changed", "gone", "done"]
+    assert all(result.why and "\n" not in result.why for result in results[:2])
+    assert job(board, first.key).uuid == first.uuid
+    assert [row.outcome.partition(":")[0] for row in store.audit_rows(3)] == ["done", "gone", "changed"]
+    assert ops.can_undo == "move of 1 job to the bin"
+
+
+def test_a_claimed_job_that_was_seen_claimed_is_binned(
+    ops: Operations, board: LedgerBoard, other: LedgerBoard, store: Any
+) -> None:
+    (entry,) = posted(ops, board, "order")
+    take(other, entry.key, "c9")
+    seen = claimed(board, entry.key)
+    assert verdicts(ops.bin([seen])) == ["done"]
+    assert store.audit_rows(1)[0].before["claim"]["owner"] == "c9"
+    record = in_bin(board, entry.key).record
+    assert record is not None
+    assert record.history[0].outcome == "revoked"
+
+
+def test_restoring_and_undoing_it(ops: Operations, board: LedgerBoard, other: LedgerBoard) -> None:
+    first, second = posted(ops, board, "order", 2)
+    ops.bin([first, second])
+    results = ops.restore([in_bin(board, first.key), in_bin(board, second.key)])
+    assert verdicts(results) == ["done", "done"]
+    assert ops.can_undo == "restore of 2 jobs"
+    take(other, second.key, "c9")
+    claimed(board, second.key)
+    undone = ops.undo()
+    assert verdicts(undone) == ["done", "changed"]
+    assert "c9" in undone[1].why
+    assert in_bin(board, first.key).why == "restore undone"
+    assert ops.can_undo == "move of 2 jobs to the bin"
+
+
+def test_deleting_and_purging(ops: Operations, board: LedgerBoard, store: Any) -> None:
+    first, second = posted(ops, board, "order", 2)
+    ops.bin([second])
+    binned = in_bin(board, second.key)
+    assert verdicts(ops.delete([first, binned])) == ["done", "done"]
+    eventually(lambda: not board.listing().jobs and not board.listing().binned, what="nothing left")
+    assert [row.action for row in store.audit_rows(2)] == ["purge", "delete"]
+    assert verdicts(ops.delete([first, binned])) == ["gone", "gone"]
+    assert verdicts(ops.undo()) == ["gone"]
+
+
+def test_retry_ends_a_hold(ops: Operations, board: LedgerBoard, other: LedgerBoard) -> None:
+    (entry,) = posted(ops, board, "order")
+    other.abandon(take(other, entry.key), "c9", error=BOOM, hold=300)
+    held = job(board, entry.key, lambda one: one.record and one.record.hold_until and not one.claim)
+    assert verdicts(ops.retry([held])) == ["done"]
+    after = job(board, entry.key, lambda one: one.record and one.record.hold_until is None)
+    assert after.record is not None
+    assert after.record.failures == 1
+    assert ops.can_undo == ""
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+def test_read_only_does_nothing(board: LedgerBoard, ops: Operations, store: Any) -> None:
+    (entry,) = posted(ops, board, "order")
+    told = len(store.audit_rows(100))
+    guest = Operations(board, operator="guest", store=store, read_only=True)
+    for results in (guest.bin([entry]), guest.delete([entry]), guest.retry([entry])):
+        assert (results[0].result, results[0].why) == ("refused", "this console is read-only")
+    with pytest.raises(ConsoleError, match="read-only"):
+        guest.post(PostRequest("shop.flows:checkout", "order"))
+    assert entry.key in board.listing().jobs
+    assert len(store.audit_rows(100)) == told
+
+
+def test_what_cannot_be_audited_is_not_done(board: LedgerBoard, ops: Operations, tmp_path: Path) -> None:
+    (entry,) = posted(ops, board, "order")
+    (tmp_path / "file").write_text("no folder")
+    blind = Operations(board, operator="anna", audit=FileAudit(tmp_path / "file" / "audit.jsonl"))
+    (result,) = blind.delete([entry])
+    assert result.result == "refused"
+    assert result.why.startswith("Nothing done, the audit trail cannot be written: ")
+    assert entry.key in board.listing().jobs
+
+
+def test_a_board_that_is_away_refuses_in_one_line(
+    url: str, board: LedgerBoard, ops: Operations, store: Any, tmp_path: Path
+) -> None:
+    (entry,) = posted(ops, board, "order")
+    with opened(url, store) as gone:
+        away = Operations(gone, operator="anna", store=store)
+        seen = job(gone, entry.key)
+        assert verdicts(away.bin([seen])) == ["done"]
+        gone.close()
+        (result,) = away.retry([seen])
+        assert result.result == "refused"
+        assert result.why
+        assert verdicts(away.undo()) == ["refused"]
+        assert away.can_undo == "move of 1 job to the bin"
+        with pytest.raises(ConsoleError, match="Nothing posted"):
+            away.post(PostRequest("shop.flows:checkout", "order"))
+
+
+def test_without_an_audit_table_a_private_local_file_tells(
+    board: LedgerBoard, ops: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (entry,) = posted(ops, board, "order")
+    assert verdicts(Operations(board, operator="anna", title="shop").bin([entry], "why not")) == ["done"]
+    (path,) = (tmp_path / "state").rglob("audit.jsonl")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    intent, outcome = (json.loads(line) for line in path.read_text().splitlines())
+    assert (intent["operator"], intent["board"], intent["action"], intent["job_uuid"]) == (
+        "anna", "shop", "bin", entry.uuid,
+    )  # fmt: skip
+    assert (outcome["seq"], outcome["outcome"]) == (intent["seq"], "done")
+
+
+# -- posting -----------------------------------------------------------------------------------------------------------
+def test_posting_saves_a_book_that_any_conductor_can_load(ops: Operations, board: LedgerBoard, store: Any) -> None:
+    request = PostRequest(
+        "shop.flows:checkout",
+        "order",
+        args=[1],
+        kwargs={"password": "hunter2"},
+        inject={"card": "4711"},
+        priority="high",
+        count=2,
+    )
+    uuids = ops.post(request)
+    entries = [job(board, uuid) for uuid in uuids]
+    assert [entry.name for entry in entries] == ["order-1", "order-2"]
+    assert {entry.priority.value for entry in entries} == {"HIGH"}
+    assert "4711" not in repr(entries[0].details)
+    loaded = next(one for one in board.iterjobs() if one.uuid == uuids[0])
+    (flow,) = list(loaded.book)
+    assert flow.uuid == entries[0].flow_uuid
+    factory: Mapping[str, Any] = {
+        "name": "shop.flows.checkout",
+        "args": [1],
+        "kwargs": {"password": "hunter2"},
+    }
+    assert flow.meta == {"factory": factory, "store": {"card": "4711"}}
+    row = store.audit_rows(1)[0]
+    assert (row.action, row.job_name) == ("post", "order")
+    assert uuids[0] in row.outcome
+    assert "hunter2" not in repr(row)
+    assert "4711" not in repr(row)
+    assert "4711" not in repr(request)
+
+
+def test_posting_into_a_store_of_taskflows_own(board: LedgerBoard, tmp_path: Path) -> None:
+    backend = taskflow_backends.fetch({"connection": "memory"})
+    audit = FileAudit(tmp_path / "audit.jsonl")
+    (uuid,) = Operations(board, operator="anna", store=backend, audit=audit).post(PostRequest("a.b", "one"))
+    flow = job(board, uuid).flow_uuid
+    books = list(backend.get_connection().get_logbooks())
+    assert [(book.name, next(iter(book)).uuid) for book in books] == [("one", flow)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (PostRequest("a:b", " "), "needs a name"),
+        (PostRequest("a:b", "x\x1b"), "needs a name"),
+        (PostRequest("a:b", "x" * 256), "at most 255"),
+        (PostRequest("a:b", "x", count=0), "from 1"),
+        (PostRequest("a:b", "x", priority="soon"), "VERY_HIGH"),
+        (PostRequest("b", "x"), "Not a factory"),
+        (PostRequest("a.b:c.d", "x"), "Not a factory"),
+        (PostRequest("a:b c", "x"), "Not a factory"),
+        (PostRequest("os;system", "x"), "Not a factory"),
+        (PostRequest("a:b", "x", args=[object()]), "must be JSON"),
+        (PostRequest("a:b", "x", kwargs={"v": float("nan")}), "must be JSON"),
+        (PostRequest("a:b", "x", inject={"v": {1, 2}}), "must be JSON"),
+        (PostRequest("a:b", "x", inject={1: 2}), "named by text"),  # type: ignore[dict-item]
+    ],
+)
+def test_a_bad_request_is_one_line_and_posts_nothing(
+    request_: PostRequest, line: str, tmp_path: Path, store: Any
+) -> None:
+    with opened(f"sqlite:///{tmp_path / 'board.db'}", store) as board:
+        with pytest.raises(UsageError, match=line) as raised:
+            Operations(board, operator="anna", store=store).post(request_)
+        assert "\n" not in str(raised.value)
+        assert not board.listing().jobs
+        assert not store.audit_rows(10)
+
+
+def test_posting_needs_a_store_with_tables(tmp_path: Path, store: Any) -> None:
+    with opened(f"sqlite:///{tmp_path / 'board.db'}", store) as board:
+        with pytest.raises(UsageError, match="needs a store"):
+            Operations(board, operator="anna").post(PostRequest("a:b", "x"))
+        bare = persistence.fetch(f"sqlite:///{tmp_path / 'bare.db'}")
+        audit = FileAudit(tmp_path / "audit.jsonl")
+        try:
+            with pytest.raises(Unreachable, match=r"^Nothing posted: "):
+                Operations(board, operator="anna", store=bare, audit=audit).post(PostRequest("a:b", "x"))
+        finally:
+            bare.close()
+        assert not board.listing().jobs
+        assert "refused" in (tmp_path / "audit.jsonl").read_text().splitlines()[-1]
