@@ -18,6 +18,7 @@ from taskflow.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
 from conductor_console.clock import utcnow
 from conductor_console.persistence.backend import SQLBackend
 from conductor_console.persistence.journal import DETAIL_LIMIT, JournalRow, place_of
+from conductor_console.persistence.rows import AtomRow, FlowRows
 
 
 class Make(task.Task):
@@ -242,7 +243,8 @@ def test_rows_carry_the_time_of_their_writing(store: SQLBackend) -> None:
     assert never.updated_at is None
     run(store, succeeds(), detail)
     flow = store.flow_rows(detail.uuid)
-    for row in (flow, *flow.atoms):
+    rows: list[FlowRows | AtomRow] = [flow, *flow.atoms]
+    for row in rows:
         assert row.created_at is not None
         assert row.updated_at is not None
         assert began <= row.created_at <= row.updated_at <= utcnow()
