@@ -111,7 +111,7 @@ def clock_time(when: datetime) -> str:
 def size(octets: int) -> str:
     """A size: ``212 bytes``, ``3.2 KB``."""
     if octets < 1024:
-        return f"{octets} bytes"
+        return plural(octets, "byte")
     if octets < 1024 * 1024:
         return f"{octets / 1024:.1f} KB"
     return f"{octets / 1024 / 1024:.1f} MB"
