@@ -132,7 +132,7 @@ class JobIterator(taskflow_base.JobBoardIterator):
     def __next__(self) -> BoardJob:
         if self._entries is None:
             if self.ensure_fresh:
-                self._board.refresh()
+                self._board.freshen()
             self._entries = iter(self._picture.ordered())
         for seen in self._entries:
             entry = self._picture.get(seen.key)
@@ -196,6 +196,13 @@ class PicturedBoard(LedgerBoard):
             within = "before the board was closed" if timeout is None else f"within {timeout:g} s"
             raise excp.NotFound(f"no job arrived {within}")
         return self.iterjobs()
+
+    @abc.abstractmethod
+    def freshen(self) -> None:
+        """Returns when the picture shows all that happened before this call.
+
+        :raises BoardUnreachable: when the board does not answer.
+        """
 
     @abc.abstractmethod
     def job_state(self, job: taskflow_base.Job) -> str:

@@ -122,6 +122,10 @@ class SQLiteJobBoard(PicturedBoard):
         self._need_connection()
         self._mirror.load()
 
+    def freshen(self) -> None:
+        self._need_connection()
+        self._mirror.catch_up()
+
     def _need_connection(self) -> None:
         if self._pid != os.getpid():
             raise BoardUnreachable("the board was opened before a fork: connect again in this process")

@@ -135,7 +135,7 @@ class Mirror:
         version = self._database.ask(connection, "PRAGMA data_version")
         if version != self._data_version:
             self._data_version = version
-            self.catch_up()
+            self._read_changes()
         now = time.monotonic()
         if now >= self._next_trial:
             self._next_trial = now + TRY_LOCKS_EVERY
@@ -183,7 +183,11 @@ class Mirror:
             self._note_entities(entities)
 
     def catch_up(self) -> None:
-        """Reads what moved since the last reading."""
+        """Reads what moved since the last reading, and who died."""
+        self._read_changes()
+        self._bury_the_dead()
+
+    def _read_changes(self) -> None:
         with self.lock:
             with self._database.reading() as connection:
                 changes = self.reader.changes(connection, self._seen)

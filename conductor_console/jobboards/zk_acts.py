@@ -10,8 +10,6 @@ A version alone protects nothing: each fresh lock has version 0, and a claimed j
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from taskflow import exceptions as excp
 from conductor_console.jobboards import attempts
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
 from conductor_console.jobboards.base import Changed, JobEntry
+from conductor_console.jobboards.common import identity
 from conductor_console.jobboards.zk_client import StepFailed, as_hex
 from conductor_console.jobboards.zk_ledger import TRIES, Built, Done, LedgerRequests
 from conductor_console.jobboards.zk_model import Ledger, read_lock
@@ -42,11 +41,6 @@ class Held:
     @property
     def id(self) -> str:
         return as_hex(self.czxid)
-
-
-def identity(who: str) -> str:
-    """An attempt's ``who``: the claim's owner, and the process it lives in."""
-    return who if "@" in who else f"{who}@{socket.gethostname()}:{os.getpid()}"
 
 
 class ConductorActs(LedgerRequests):

@@ -120,8 +120,8 @@ class Mirror:
         if thread is not None and thread is not threading.current_thread():
             thread.join(JOIN_SECONDS)
 
-    def refresh(self, timeout: float) -> None:
-        """Lists everything anew and returns when it is in.
+    def refresh(self, timeout: float, folders: tuple[Folder, ...] = FOLDERS) -> None:
+        """Lists all (or these) folders anew and returns when it is in.
 
         :param timeout: seconds without any progress (a big board takes its time).
         :raises BoardUnreachable: when that does not come about.
@@ -129,7 +129,7 @@ class Mirror:
         with self._wake:
             self._asked += 1
             turn = self._asked
-            self._work.folders.update(FOLDERS)
+            self._work.folders.update(folders)
             self._wake.notify_all()
             progress = -1
             while self._done < turn and not self._stopping and self._failure is None and progress != self._progress:

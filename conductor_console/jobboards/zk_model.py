@@ -130,6 +130,7 @@ class BoardModel:
         self._unsure: set[str] = set()
         self._loose: set[str] = set()
         self._entities: set[str] = set()
+        self._true = False
         self._clock_offset = 0.0
         self._uncounted: str | None = None
         #: Counts the times that the connection went: a reading that spans one did not find the whole truth.
@@ -173,6 +174,7 @@ class BoardModel:
         """
         with self._guard:
             self.epoch += 1
+            self._true = False
             self._picture.set_connection("lost", detail)
             if expired:
                 self._born = dict.fromkeys(self._born, 0)
@@ -188,9 +190,10 @@ class BoardModel:
         with self._guard:
             if epoch != self.epoch:
                 return False
-            if not self._picture.live:
+            if not self._true:
                 known = self._picture.listing()
                 self._picture.replace(known.jobs.values(), known.binned.values(), known.entities.values())
+                self._true = True
             self._picture.set_connection("live", detail)
             return True
 
@@ -200,9 +203,7 @@ class BoardModel:
         return self._uncounted
 
     def set_uncounted(self, reason: str) -> None:
-        with self._guard:
-            self._uncounted = reason
-            self._picture.set_notes(clock_offset=self._clock_offset, uncounted=reason)
+        self._uncounted = reason
 
     @property
     def clock_offset(self) -> timedelta:
@@ -215,9 +216,7 @@ class BoardModel:
         # Small differences are the network's, not the clock's.
         if seconds > 1 or abs(offset - self._clock_offset) < max(0.05, seconds):
             return
-        with self._guard:
-            self._clock_offset = offset
-            self._picture.set_notes(clock_offset=offset, uncounted=self._uncounted)
+        self._clock_offset = offset
 
     # -- jobs and locks ----------------------------------------------------------------------------------------------
     def jobs_listed(self, jobs: set[str], locked: set[str], pzxid: int) -> list[str]:

@@ -27,7 +27,7 @@ from taskflow.jobs.base import JobPriority
 from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards import postings
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
-from conductor_console.jobboards.base import BinEntry, BoardEvent, BoardJob, Changed, JobEntry, Refused
+from conductor_console.jobboards.base import BinEntry, BoardEvent, BoardJob, Changed, JobEntry, Listing, Refused
 from conductor_console.jobboards.common import PicturedBoard
 from conductor_console.jobboards.zk_acts import ConductorActs, Held
 from conductor_console.jobboards.zk_claims import Claims
@@ -207,9 +207,22 @@ class ZookeeperJobBoard(PicturedBoard):
             self._dispatcher.stop()
 
     # -- watching ------------------------------------------------------------------------------------------------------
+    def listing(self) -> Listing:
+        offset, uncounted = self._model.clock_offset.total_seconds(), self._model.uncounted
+        return replace(super().listing(), clock_offset=offset, uncounted=uncounted)
+
     def refresh(self) -> None:
         self._need_open()
+        with self._talking("read the board"):
+            # A follower may lag behind the leader: let it catch up first.
+            self._acts.ask(self._client.sync_async, self.path)
         self._mirror.refresh(self._session_seconds)
+
+    def freshen(self) -> None:
+        self._need_open()
+        with self._talking("read the board"):
+            self._acts.ask(self._client.sync_async, self.path)
+        self._mirror.refresh(self._session_seconds, ("jobs",))
 
     def job_state(self, job: taskflow_base.Job) -> str:
         with self._talking(f"read the state of job {job.uuid}"):
