@@ -5,6 +5,7 @@ A claim's owner carries a conductor's name; the entity that a conductor register
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
@@ -101,8 +102,8 @@ class Liveness:
     def _is_ours(self, entity: EntityEntry) -> bool:
         if self._ours.isdisjoint(names(entity.name)):
             return False
-        here = not entity.host or entity.host.partition(".")[0] == socket.gethostname().partition(".")[0]
-        return entity.pid is None or (here and entity.pid == os.getpid())
+        # Containers share pids (1), clusters share names: it takes all three.
+        return entity.pid is None or (entity.pid == os.getpid() and (not entity.host or entity.host in _hosts()))
 
     @staticmethod
     def _worker(worker: Worker) -> ConductorView:
@@ -119,6 +120,12 @@ class Liveness:
     def _dead(self, owner: str, held: Mapping[str, Claim]) -> ConductorView:
         place, since = self._gone.get(owner, ("", min(claim.claimed_at for claim in held.values())))
         return ConductorView(visible(owner), "crashed", place, here=False, jobs=len(held), since=since, note=DEAD)
+
+
+@functools.cache
+def _hosts() -> frozenset[str]:
+    """What this host is called; TaskFlow's conductors register under the full name, which costs a look-up."""
+    return frozenset({socket.gethostname(), socket.getfqdn()})
 
 
 def _remote(entity: EntityEntry, claims: Claims, held_here: Collection[str]) -> ConductorView:

@@ -252,7 +252,6 @@ def test_the_work_of_our_own_fleet_is_counted_once(
             assert any(text.startswith(("w1 finished good-", "w2 finished good-")) for text in texts(sight))
         finally:
             assert fleet.stop(30) == []
-        import time; time.sleep(2); print(sight.snapshot().conductors); print(fleet.workers()); print(board.listing().entities)
         shows(sight, lambda seen: all(one.state == "stopped" for one in seen.conductors), "the conductors stopped")
 
 
