@@ -21,11 +21,12 @@ from taskflow.types import timing
 from conductor_console.clock import utcnow
 from conductor_console.conductors.boards import BoardPort, Ending, LedgerPort, PlainPort
 from conductor_console.conductors.causes import cause_of
-from conductor_console.conductors.closing import Backoff, close_attempt
+from conductor_console.conductors.closing import Backoff, close_attempt, journal_crash
 from conductor_console.conductors.dispatch import JobRun, OnFailure
 from conductor_console.conductors.factories import FactoryRule, Gate
+from conductor_console.conductors.flights import IN_FLIGHT
 from conductor_console.conductors.stores import StorePort
-from conductor_console.jobboards.attempts import Policy
+from conductor_console.jobboards.attempts import Attempt, Policy
 from conductor_console.jobboards.base import Changed, LedgerBoard, Refused
 from conductor_console.text import visible
 
@@ -33,28 +34,6 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds after which a conductor looks again although no event told it to: a net for events that got lost.
 SAFETY_NET: Final = 30.0
-
-
-class _InFlight:
-    """The jobs whose flows run in this process. One whose claim was lost may still be at it: it must not run twice."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._uuids: set[str] = set()
-
-    def enter(self, uuid: str) -> bool:
-        with self._lock:
-            if uuid in self._uuids:
-                return False
-            self._uuids.add(uuid)
-            return True
-
-    def leave(self, uuid: str) -> None:
-        with self._lock:
-            self._uuids.discard(uuid)
-
-
-_IN_FLIGHT = _InFlight()
 
 
 class ExecutorConductor(taskflow_base.Conductor):
@@ -120,7 +99,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         self._log = log
         self.store = StorePort(persistence)
         self.board: BoardPort = (
-            LedgerPort(jobboard, name, lambda: str(self.conductor.name), policy)
+            LedgerPort(jobboard, name, lambda: str(self.conductor.name), policy, self._crashed)
             if isinstance(jobboard, LedgerBoard)
             else PlainPort(jobboard, name, pause)
         )
@@ -268,20 +247,20 @@ class ExecutorConductor(taskflow_base.Conductor):
         if not self.gate.admits(job):
             self.pass_over(job, self.gate.factory(job) or "")
             return False
-        if not _IN_FLIGHT.enter(job.uuid):
+        if not IN_FLIGHT.enter(job.uuid, self._wake.set):
             return False
         try:
             if not self.board.fit(job):
-                _IN_FLIGHT.leave(job.uuid)
+                IN_FLIGHT.leave(job.uuid)
                 return False
             self._jobboard.claim(job, self._name)
         except (excp.UnclaimableJob, excp.NotFound, Changed, Refused) as error:
             # Somebody was quicker, or this one job is not to be had.
             LOG.debug("job %s is not claimed: %s", visible(job.uuid), visible(str(error), 500))
-            _IN_FLIGHT.leave(job.uuid)
+            IN_FLIGHT.leave(job.uuid)
             return False
         except BaseException:
-            _IN_FLIGHT.leave(job.uuid)
+            IN_FLIGHT.leave(job.uuid)
             raise
         self._running[job.uuid] = job
         try:
@@ -289,7 +268,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         except RuntimeError:
             # The executor was shut down behind our back.
             self._running.pop(job.uuid, None)
-            _IN_FLIGHT.leave(job.uuid)
+            IN_FLIGHT.leave(job.uuid)
             self.board.close(job, Ending("released", "abandon"))
             raise
         future.add_done_callback(self._look_at)
@@ -306,7 +285,7 @@ class ExecutorConductor(taskflow_base.Conductor):
                 ending = run.run()
             finally:
                 # Before the job is let go: a conductor beside this one hears of that, and may take it at once.
-                _IN_FLIGHT.leave(job.uuid)
+                IN_FLIGHT.leave(job.uuid)
             self._store_suspect = self._store_suspect or run.store_down
             close_attempt(self, job, run, ending, number, began)
         except BaseException as error:
@@ -323,6 +302,9 @@ class ExecutorConductor(taskflow_base.Conductor):
     def _dispatch_job(self, job: Job) -> None:
         """TaskFlow's name for it."""
         self._attempt(job)
+
+    def _crashed(self, job: Job, attempt: Attempt) -> None:
+        journal_crash(self.store, job, attempt)
 
     def _look_at(self, future: futures.Future[None]) -> None:
         if future.cancelled():

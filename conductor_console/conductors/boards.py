@@ -14,7 +14,7 @@ from taskflow.jobs.base import POSTED, REMOVAL, Job
 
 from conductor_console.clock import utcnow
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards.attempts import FAILURES, AttemptRecord, Cause, Outcome, Policy
+from conductor_console.jobboards.attempts import FAILURES, Attempt, AttemptRecord, Cause, Outcome, Policy
 from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Gone, LedgerBoard, Refused
 from conductor_console.text import plural, visible
 
@@ -72,14 +72,29 @@ class BoardPort(abc.ABC):
 
 
 class LedgerPort(BoardPort):
-    """A board of ours."""
+    """A board of ours.
 
-    def __init__(self, board: LedgerBoard, who: str, entity: Callable[[], str], policy: Policy) -> None:
+    :param entity: gives the conductor's full name, for what it does with jobs that it does not hold.
+    :param on_crash: told of an attempt that was found to have ended with its process.
+    """
+
+    def __init__(
+        self,
+        board: LedgerBoard,
+        who: str,
+        entity: Callable[[], str],
+        policy: Policy,
+        on_crash: Callable[[Job, Attempt], None],
+    ) -> None:
         self._board = board
         self._who = who
         self._entity = entity
         self._policy = policy
+        self._on_crash = on_crash
         self._unbinnable: set[str] = set()
+        # Where the ledger may not be written: failures and holds of our own, in memory. It is no count for others, but
+        # keeps us from going round with a sick job as fast as we can.
+        self._aside: dict[str, tuple[int, datetime]] = {}
 
     def subscribe(self, wake: Callable[[], None], gone: Callable[[str], None]) -> Callable[[], None]:
         def hear(event: BoardEvent) -> None:
@@ -88,13 +103,20 @@ class LedgerPort(BoardPort):
             elif event.kind == "removed":
                 gone(event.key)
                 self._unbinnable.discard(event.key)
+                self._aside.pop(event.key, None)
 
         return self._board.subscribe(hear)
 
     def look(self) -> tuple[Iterable[Job], datetime | None]:
-        return self._board.candidates(utcnow())
+        now = utcnow()
+        jobs, again = self._board.candidates(now)
+        ends = [end for _, end in self._aside.copy().values() if end > now]
+        return jobs, min([*ends, again] if again is not None else ends, default=None)
 
     def fit(self, job: BoardJob) -> bool:
+        aside = self._aside.get(job.uuid)
+        if aside is not None and aside[1] > utcnow():
+            return False
         record = job.entry.record
         if record is None:
             return True
@@ -104,6 +126,8 @@ class LedgerPort(BoardPort):
             except Refused:
                 # Without the right to count it is run uncounted.
                 return True
+            if record.history and record.history[0].outcome == "crashed":
+                self._on_crash(job, record.history[0])
             if record.held(utcnow() + timedelta(seconds=self._board.listing().clock_offset)):
                 return False
         if not self._policy.exhausted(record):
@@ -127,7 +151,7 @@ class LedgerPort(BoardPort):
 
     def attempt(self, job: BoardJob) -> int | None:
         record = job.entry.record
-        return 1 if record is None else record.attempts + 1
+        return (self._aside.get(job.uuid, (0, None))[0] if record is None else record.attempts) + 1
 
     def holds(self, job: Job) -> bool:
         return self._board.holds(job)
@@ -141,9 +165,18 @@ class LedgerPort(BoardPort):
         failures = self._failures(job) + 1
         if failures >= self._policy.max_attempts:
             return replace(ending, act="trash", why=_in_a_row(failures))
-        return replace(ending, hold=self._policy.hold(failures, ending.outcome))
+        hold = self._policy.hold(failures, ending.outcome)
+        if self._uncounted:
+            self._aside[job.uuid] = (failures, utcnow() + timedelta(seconds=hold))
+        return replace(ending, hold=hold)
+
+    @property
+    def _uncounted(self) -> bool:
+        return self._board.listing().uncounted is not None
 
     def _failures(self, job: BoardJob) -> int:
+        if self._uncounted:
+            return self._aside.get(job.uuid, (0, None))[0]
         try:
             return self._board.attempts(job).failures
         except (excp.JobFailure, excp.NotFound):

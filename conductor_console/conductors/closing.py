@@ -15,8 +15,9 @@ from taskflow.jobs.base import Job
 from conductor_console.clock import utcnow
 from conductor_console.conductors.boards import Ending
 from conductor_console.conductors.dispatch import Host, JobRun
+from conductor_console.conductors.stores import StorePort
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards.attempts import Cause, make_cause
+from conductor_console.jobboards.attempts import Attempt, Cause, make_cause
 from conductor_console.jobboards.base import Refused
 from conductor_console.text import visible
 
@@ -90,6 +91,29 @@ def _journalled(host: Host, job: Job, run: JobRun, ending: Ending, attempt: int 
             return host.board.judged(job, run.internal(error))
         LOG.warning("the end of an attempt at job %s is not in the journal: %s", visible(job.uuid), visible(str(error)))
     return ending
+
+
+def journal_crash(store: StorePort, job: Job, attempt: Attempt) -> None:
+    """Writes down an attempt whose process died before it could; told by whoever finds the job."""
+    ended = attempt.ended or utcnow()
+    detail: dict[str, Any] = {
+        "outcome": "crashed",
+        "name": job.name,
+        "seconds": (ended - attempt.began).total_seconds(),
+    }
+    if attempt.error is not None:
+        detail["error"] = _error(attempt.error)
+    try:
+        store.record_attempt(
+            at=ended,
+            flow_uuid=attempt.flow,
+            job_uuid=job.uuid,
+            conductor=attempt.who.rpartition("@")[0] or attempt.who,
+            attempt=attempt.n,
+            detail=detail,
+        )
+    except excp.StorageFailure as error:
+        LOG.warning("a crashed attempt at job %s is not in the journal: %s", visible(job.uuid), visible(str(error)))
 
 
 def _error(cause: Cause) -> Mapping[str, str]:

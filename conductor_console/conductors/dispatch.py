@@ -29,6 +29,10 @@ STORE_PAUSE: Final = 5.0
 INTERNAL: Final = (excp.ExecutionFailure, excp.StorageFailure)
 
 
+class ClaimLost(BaseException):
+    """Thrown into an engine whose job is no longer ours; no Exception, so that nothing on the way holds it up."""
+
+
 class Host(Protocol):
     """The conductor, as a job that runs sees it. The methods in TaskFlow's spelling are its hooks for subclasses."""
 
@@ -98,7 +102,7 @@ class JobRun:
         except excp.StorageFailure as error:
             return self.internal(error)
         except BaseException as error:
-            return self._interrupted(error) or self._untenable(error)
+            return self._interrupted(error) or _unusable(cause_of(error))
         if isinstance(engine, Ending):
             return engine
         try:
@@ -112,6 +116,8 @@ class JobRun:
             return self.internal(error)
         except Exception as error:
             return self._failed(error, engine)
+        except ClaimLost:
+            return Ending("crashed", "abandon")
         except BaseException as error:
             return self._interrupted(error) or Ending("abandoned", "abandon", cause_of(error))
 
@@ -127,7 +133,9 @@ class JobRun:
         try:
             return host._engine_from_job(job)
         except ImportError as error:
-            return _unusable(import_cause(error, factory_of(flow) or "of the flow"))
+            cause = cause_of(error)
+            # With no frame of the user's it is TaskFlow's, which says only that the factory could not be imported.
+            return _unusable(cause if cause.where else import_cause(error, factory_of(flow) or "of the flow"))
 
     def _run_engine(self, engine: Any) -> Ending:
         host, job = self._host, self._job
@@ -151,20 +159,19 @@ class JobRun:
 
     def _steps(self, engine: Any) -> None:
         """Runs the flow, looking up between its steps: whether to stop, and whether the job is still ours."""
-        suspended = False
-        for _state in engine.run_iter():
-            if not self.lost and not self._host.board.holds(self._job):
+        suspending = False
+        steps = engine.run_iter()
+        for _state in steps:
+            if not self._host.board.holds(self._job):
                 self.lost = True
-                # With nothing more to be written the engine ends at its next step, before another atom begins.
-                if self.flow_uuid is None or not self._host.store.drop(self.flow_uuid):
-                    suspended = self._suspend(engine)
-            elif not suspended and not self.lost and self._host.stopping:
-                suspended = self._suspend(engine)
-
-    @staticmethod
-    def _suspend(engine: Any) -> bool:
-        engine.suspend()
-        return True
+                if self.flow_uuid is not None:
+                    self._host.store.drop(self.flow_uuid)
+                # Suspending would write, and whoever holds the job now may be at work. This passes through the engine,
+                # which ends its executor and writes nothing.
+                steps.throw(ClaimLost())
+            if not suspending and self._host.stopping:
+                engine.suspend()
+                suspending = True
 
     # -- what it means -----------------------------------------------------------------------------------------------
     def internal(self, error: BaseException) -> Ending:
@@ -183,9 +190,6 @@ class JobRun:
         if self._host.on_failure == "bin":
             return Ending("failed", "trash", cause, why=_told("its flow failed", cause))
         return Ending("failed", "consume" if self._host.on_failure == "consume" else "abandon", cause)
-
-    def _untenable(self, error: BaseException) -> Ending:
-        return _unusable(cause_of(error))
 
     def _interrupted(self, error: BaseException) -> Ending | None:
         # Elsewhere than in the main thread nobody pressed a key: a task raised it.

@@ -14,7 +14,7 @@ from conductor_console.conductors.pool import DaemonPool
 class NonBlockingConductor(ExecutorConductor):
     """Takes what :class:`~conductor_console.conductors.base.ExecutorConductor` takes, and
 
-    :param max_simultaneous_jobs: default: two more than twice this machine's processors' worth, as TaskFlow has it.
+    :param max_simultaneous_jobs: default: one more than this machine has processors, as in TaskFlow.
     :param executor_factory: called without arguments for the executor of each ``run`` (default: named daemon threads).
     :raises ValueError: when that cannot be called.
     """

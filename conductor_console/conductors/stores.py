@@ -49,12 +49,10 @@ class StorePort:
         if self._journalled is not None:
             self._journalled.unbind(flow_uuid)
 
-    def drop(self, flow_uuid: str) -> bool:
-        """Refuses what is still written of a flow whose claim is lost; False where the store cannot."""
-        if self._journalled is None:
-            return False
-        self._journalled.drop(flow_uuid)
-        return True
+    def drop(self, flow_uuid: str) -> None:
+        """Refuses what is still written of a flow whose claim is lost, where the store can."""
+        if self._journalled is not None:
+            self._journalled.drop(flow_uuid)
 
     def flush(self, flow_uuid: str) -> None:
         """:raises StorageFailure: when not everything of the flow is durable."""

@@ -33,7 +33,7 @@ def memory() -> Any:
 class Postbox:
     """Keeps what is posted."""
 
-    def post(self, name: str, book: Any = None, details: Any = None) -> Any:
+    def post(self, name: str, book: Any = None, details: Any = None, priority: Any = None) -> Any:
         return SimpleNamespace(uuid=name, name=name, details=details, book_uuid=book.uuid if book else None)
 
 

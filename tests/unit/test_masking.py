@@ -50,7 +50,7 @@ def test_details() -> None:
         "store": {
             "password": "masked, 3.2 KB",
             "count": 3,
-            "keys": ["a", {"token": "masked, 1 bytes"}],
+            "keys": ["a", {"token": "masked, 1 byte"}],
             "auth": None,
             "secret": True,
         },
@@ -59,7 +59,7 @@ def test_details() -> None:
         "note": f"masked, {len(JWT) + 5} bytes",
         "line": "masked, 26 bytes",
         "callback": "see https://me:***@h/x for it",
-        "pin_token": "masked, 1 bytes",
+        "pin_token": "masked, 1 byte",
         "nested_secret": "masked, 12 bytes",
     }
     assert details["store"]["password"] == "x" * 3277
