@@ -1,0 +1,180 @@
+"""One worker thread of a fleet, and the conductor in it; what is shown and told of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from conductor_console.clock import utcnow
+from conductor_console.conductors.causes import cause_of
+from conductor_console.conductors.closing import Backoff
+from conductor_console.jobboards.attempts import Cause
+from conductor_console.text import visible
+
+LOG = logging.getLogger(__name__)
+
+WorkerState = Literal["running", "paused", "draining", "stopped", "crashed"]
+FleetEventKind = Literal["started", "stopped", "crashed", "paused", "resumed", "attempt_closed", "not_allowed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One conductor at one moment. ``since`` is when it came into its state; ``note`` is one clean line."""
+
+    name: str
+    state: WorkerState
+    jobs: tuple[str, ...]
+    since: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetEvent:
+    """Something a conductor of ours did, or passed over; ``seconds`` is how long an attempt took."""
+
+    kind: FleetEventKind
+    conductor: str
+    job_uuid: str | None = None
+    job_name: str | None = None
+    outcome: str | None = None
+    cause: Cause | None = None
+    seconds: float | None = None
+    at: datetime = field(default_factory=utcnow)
+
+
+class Member:
+    """A worker thread, and the conductor that it runs at the moment: one that crashed is followed by another."""
+
+    def __init__(self, name: str, make: Callable[[str], Any], tell: Callable[[FleetEvent], None]) -> None:
+        self.name = name
+        self._make = make
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._nudge = threading.Event()
+        self._again = False
+        self._paused = False
+        self._conductor: Any = None
+        self._state: WorkerState = "running"
+        self._since = utcnow()
+        self._note = ""
+        self._thread = threading.Thread(target=self._tend, name=f"conductor-{name}", daemon=True)
+
+    # -- asked by the fleet ------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        self._thread.start()
+
+    def shown(self) -> Worker:
+        with self._lock:
+            jobs = self._conductor.jobs if self._conductor is not None else ()
+            return Worker(self.name, self._state, jobs, self._since, self._note)
+
+    @property
+    def not_allowed(self) -> Mapping[str, str]:
+        with self._lock:
+            return self._conductor.not_allowed if self._conductor is not None else {}
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def pause(self) -> None:
+        with self._lock:
+            if self._paused or self._stop.is_set():
+                return
+            self._paused = True
+            if self._conductor is not None:
+                self._conductor.pause()
+            if self._state == "running":
+                self._become("paused")
+        self._tell(self._event("paused"))
+
+    def resume(self) -> None:
+        with self._lock:
+            if not self._paused:
+                return
+            self._paused = False
+            if self._conductor is not None:
+                self._conductor.resume()
+            if self._state == "paused":
+                self._become("running")
+        self._tell(self._event("resumed"))
+
+    def stop(self) -> None:
+        """Asks it to end; its jobs are suspended. Returns at once."""
+        with self._lock:
+            self._stop.set()
+            self._nudge.set()
+            self._drain()
+
+    def restart(self) -> None:
+        """Asks its conductor to end, to be followed by another."""
+        with self._lock:
+            self._again = True
+            self._nudge.set()
+            self._drain()
+
+    def _drain(self) -> None:
+        if self._conductor is not None:
+            self._conductor.stop()
+            if self._state in ("running", "paused"):
+                self._become("draining")
+
+    def join(self, timeout: float) -> bool:
+        """Whether the thread ended within ``timeout`` seconds."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # -- its thread --------------------------------------------------------------------------------------------------
+    def _tend(self) -> None:
+        backoff = Backoff(first=0.5, most=30.0)
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                self._run()
+            except BaseException as error:  # whatever it is, it is shown, and the work goes on
+                LOG.warning("conductor %s crashed", visible(self.name), exc_info=True)
+                cause = cause_of(error)
+                with self._lock:
+                    self._conductor = None
+                    self._become("crashed", visible(f"{cause.type}: {cause.message}", 200))
+                self._tell(self._event("crashed", cause))
+                if time.monotonic() - began > 60.0:
+                    backoff.reset()
+                self._nudge.wait(backoff.next())
+                continue
+            with self._lock:
+                self._conductor = None
+            if not self._again:
+                break
+        with self._lock:
+            self._become("stopped")
+        self._tell(self._event("stopped"))
+
+    def _run(self) -> None:
+        conductor = self._make(self.name)
+        with self._lock:
+            self._conductor = conductor
+            self._again = False
+            if not self._stop.is_set():
+                self._nudge.clear()
+            if self._paused:
+                conductor.pause()
+            if self._stop.is_set():
+                conductor.stop()
+            self._become("paused" if self._paused else "running")
+        self._tell(self._event("started"))
+        conductor.run()
+
+    def _become(self, state: WorkerState, note: str = "") -> None:
+        if (state, note) != (self._state, self._note):
+            self._since = utcnow()
+        self._state, self._note = state, note
+
+    def _event(self, kind: FleetEventKind, cause: Cause | None = None) -> FleetEvent:
+        return FleetEvent(kind, self.name, cause=cause)

@@ -1,0 +1,193 @@
+"""What tests of conductors share: a board and a store, conductors in threads, and what became of a job."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from taskflow.persistence.backends import impl_memory
+
+from conductor_console import conductors, jobboards, persistence
+from conductor_console.jobboards.attempts import Policy
+from conductor_console.jobboards.base import BinEntry, LedgerBoard
+from conductor_console.persistence.journal import JournalRow
+from tests import flows
+from tests.support import eventually
+
+#: Tried again almost at once.
+QUICK = Policy(base=0.05, cap=0.4, jitter=0.0)
+
+
+def memory_store() -> Any:
+    """TaskFlow's own backend in memory: no journal, nothing to flush."""
+    backend = impl_memory.MemoryBackend()
+    with contextlib.closing(backend.get_connection()) as connection:
+        connection.upgrade()
+    return backend
+
+
+@contextlib.contextmanager
+def sql_store(path: Path) -> Iterator[Any]:
+    """Our store in a SQLite file."""
+    backend = persistence.fetch(f"sqlite:///{path}")
+    try:
+        backend.ensure()
+        yield backend
+    finally:
+        backend.close()
+
+
+@contextlib.contextmanager
+def board_at(conf: dict[str, Any], store: Any, **options: Any) -> Iterator[LedgerBoard]:
+    """A board of ours, made where it is missing, connected."""
+    board: LedgerBoard = jobboards.fetch(conf, name="test", persistence=store, **options)
+    try:
+        board.ensure()
+        board.connect()
+        yield board
+    finally:
+        board.close()
+
+
+class Running:
+    """A conductor in a thread of its own, with all it told, in order."""
+
+    def __init__(self, conductor: Any) -> None:
+        self.conductor = conductor
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.error: BaseException | None = None
+        conductor.notifier.register("*", lambda event, details: self.told.append((event, details)))
+        self._thread = threading.Thread(target=self._run, name=f"test-{conductor._name}", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self.conductor.run()
+        except BaseException as error:  # a test looks at it
+            self.error = error
+
+    def start(self) -> Running:
+        self._thread.start()
+        return self
+
+    def closed(self) -> list[dict[str, Any]]:
+        """The attempts it closed so far."""
+        return [details for event, details in list(self.told) if event == "attempt_closed"]
+
+    def events(self) -> list[str]:
+        return [event for event, _ in list(self.told)]
+
+    def stop(self, timeout: float = 30.0) -> None:
+        self.conductor.stop()
+        if self._thread.ident is None:
+            return
+        self._thread.join(timeout)
+        assert not self._thread.is_alive(), "the conductor would not stop"
+
+
+@dataclass
+class Rig:
+    """One board object and one store, and whatever conductors a test runs on them."""
+
+    board: Any
+    store: Any
+    folder: Path
+    running: list[Running] = field(default_factory=list)
+
+    @property
+    def effects(self) -> str:
+        """The file that flows tell what they did."""
+        return str(self.folder / "effects")
+
+    def done(self) -> list[str]:
+        return flows.lines(self.effects)
+
+    def post(self, factory: str, *args: Any, **options: Any) -> tuple[Any, Any]:
+        return flows.post(self.board, self.store, factory, *args, **options)
+
+    def conductor(self, name: str = "c1", kind: str = "blocking", **options: Any) -> Running:
+        """A conductor of ours, not started."""
+        options.setdefault("policy", QUICK)
+        made = conductors.fetch(kind, name, self.board, persistence=self.store, **options)
+        self.running.append(Running(made))
+        return self.running[-1]
+
+    def start(self, name: str = "c1", kind: str = "blocking", **options: Any) -> Running:
+        return self.conductor(name, kind, **options).start()
+
+    def gone(self, job: Any) -> None:
+        """Waits until the job is neither on the board nor in the bin."""
+        eventually(lambda: job.uuid not in self.board.listing().jobs, what="the job to leave the board")
+        assert job.uuid not in self.board.listing().binned
+
+    def in_bin(self, job: Any) -> BinEntry:
+        """Waits until it is in the bin."""
+        return eventually(lambda: self.board.listing().binned.get(job.uuid), what="the job to be in the bin")
+
+    def released(self, job: Any, attempts: int = 1) -> Any:
+        """Waits until nobody holds it, after so many closed attempts. Returns its record."""
+
+        def record() -> Any:
+            entry = self.board.listing().jobs.get(job.uuid)
+            if entry is None or entry.claim is not None or entry.record is None:
+                return None
+            return entry.record if entry.record.attempts >= attempts and entry.record.open_attempt is None else None
+
+        return eventually(record, what=f"{attempts} attempts and nobody at it")
+
+    def attempt_rows(self, job: Any) -> list[JournalRow]:
+        return [row for row in self.store.journal(job_uuid=job.uuid) if row.kind == "attempt"]
+
+    def stop(self) -> None:
+        for running in self.running:
+            running.stop()
+
+
+@contextlib.contextmanager
+def rig(conf: dict[str, Any], folder: Path) -> Iterator[Rig]:
+    """A rig on a board of ours and a SQLite store of ours."""
+    with sql_store(folder / "flows.db") as store, board_at(conf, store) as board:
+        made = Rig(board, store, folder)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+@contextlib.contextmanager
+def process(conf: dict[str, Any], store_url: str, name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A blocking conductor of ours in a process of its own, killed on leaving."""
+    config = json.dumps({"conf": conf, "store": store_url, "name": name})
+    log = folder / f"{name}.log"
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "tests.integration.conducting", config],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def main(config: str) -> None:
+    """What :func:`process` runs."""
+    wanted = json.loads(config)
+    store = persistence.fetch(wanted["store"])
+    board = jobboards.fetch(wanted["conf"], name="child", persistence=store)
+    board.connect()
+    conductors.fetch("blocking", wanted["name"], board, persistence=store, policy=QUICK).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,380 @@
+"""Each way a job can end, on a SQLite board and store: what the ledger, the journal, the board and listeners hear."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from taskflow import exceptions as excp
+from taskflow import states
+from taskflow.conductors import backends
+from taskflow.persistence import models
+
+from conductor_console import conductors
+from conductor_console.clock import utcnow
+from conductor_console.jobboards.attempts import Policy
+from tests import flows
+from tests.integration.conducting import Rig, board_at, memory_store, rig
+from tests.support import eventually
+
+TASKFLOW_ORDER = [
+    "compilation_start",
+    "compilation_end",
+    "preparation_start",
+    "preparation_end",
+    "validation_start",
+    "validation_end",
+    "running_start",
+    "running_end",
+]
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Rig]:
+    with rig({"board": "sqlite", "path": str(tmp_path / "board.db")}, tmp_path) as made:
+        yield made
+
+
+KINDS = pytest.mark.parametrize("kind", ["blocking", "nonblocking"])
+
+
+@KINDS
+def test_a_job_that_goes_well(sqlite: Rig, kind: str) -> None:
+    job, detail = sqlite.post("fine", sqlite.effects)
+    running = sqlite.start(kind=kind)
+    sqlite.gone(job)
+    eventually(running.closed, what="the attempt to be told")
+    assert sqlite.done() == ["one", "two"]
+    assert sqlite.store.flow_state(detail.uuid) == states.SUCCESS
+    assert running.events() == [*TASKFLOW_ORDER, "job_consumed", "attempt_closed"]
+    closed = running.closed()[0]
+    assert (closed["outcome"], closed["error"], closed["flow_uuid"]) == ("consumed", None, detail.uuid)
+    assert closed["job"].uuid == job.uuid
+    assert closed["conductor"] is running.conductor
+    assert closed["seconds"] > 0
+    (row,) = sqlite.attempt_rows(job)
+    assert (row.attempt, row.conductor, row.flow_uuid) == (1, "c1", detail.uuid)
+    assert row.detail["outcome"] == "consumed"
+    assert row.detail["name"] == "job"
+    rows = sqlite.store.journal(flow_uuid=detail.uuid)
+    assert {(each.conductor, each.attempt, each.job_uuid) for each in rows} == {("c1", 1, job.uuid)}
+    assert [each.kind for each in rows][-1] == "attempt", "closed in the journal after the flow's last state"
+
+
+def test_a_task_that_fails_is_consumed_as_taskflow_does(sqlite: Rig) -> None:
+    job, detail = sqlite.post("fails", sqlite.effects)
+    running = sqlite.start()
+    sqlite.gone(job)
+    assert sqlite.store.flow_state(detail.uuid) == states.REVERTED
+    assert sqlite.done() == ["one", "fail", "one-reverted"]
+    (row,) = sqlite.attempt_rows(job)
+    assert row.detail["outcome"] == "failed"
+    assert row.detail["error"]["type"] == "Broken"
+    assert row.detail["error"]["message"] == "out of spares"
+    assert row.detail["error"]["where"].startswith("tests/flows.py:")
+    eventually(running.closed, what="the attempt to be told")
+    assert running.events() == [*TASKFLOW_ORDER[:-1], "job_consumed", "attempt_closed"]
+
+
+@pytest.mark.parametrize(("factory", "state"), [("fails_to_revert", states.FAILURE), ("fails_thrice", states.REVERTED)])
+def test_the_first_cause_is_told(sqlite: Rig, factory: str, state: str) -> None:
+    job, detail = sqlite.post(factory, sqlite.effects)
+    sqlite.start()
+    sqlite.gone(job)
+    assert sqlite.store.flow_state(detail.uuid) == state
+    (row,) = sqlite.attempt_rows(job)
+    assert (row.detail["outcome"], row.detail["error"]["message"]) == ("failed", "out of spares")
+
+
+def test_a_missing_input_is_consumed_as_taskflow_does(sqlite: Rig) -> None:
+    job, _ = sqlite.post("wants")
+    running = sqlite.start()
+    sqlite.gone(job)
+    eventually(running.closed, what="the attempt to be told")
+    assert (running.closed()[0]["outcome"], running.closed()[0]["error"].type) == ("failed", "MissingDependencies")
+    assert running.events() == [*TASKFLOW_ORDER[:5], "job_consumed", "attempt_closed"]
+
+
+def test_values_come_from_the_flow_and_from_the_job(sqlite: Rig) -> None:
+    job, detail = sqlite.post("wants", job_store={"wanted": 7}, flow_store={"wanted": 1, "more": 2})
+    sqlite.start()
+    sqlite.gone(job)
+    assert sqlite.store.flow_state(detail.uuid) == states.SUCCESS
+    (atom,) = [atom for atom in sqlite.store.flow_rows(detail.uuid).atoms if atom.name == "want"]
+    assert atom.results == 7
+
+
+def test_failed_flows_can_be_abandoned_and_end_in_the_bin(sqlite: Rig) -> None:
+    job, _ = sqlite.post("fails", sqlite.effects)
+    sqlite.start(on_failure="abandon", max_attempts=2)
+    binned = sqlite.in_bin(job)
+    assert binned.why == "failed 2 times in a row"
+    assert binned.record is not None
+    assert [attempt.outcome for attempt in binned.record.history] == ["failed", "failed"]
+
+
+def test_failed_flows_can_be_binned_at_once(sqlite: Rig) -> None:
+    job, _ = sqlite.post("fails", sqlite.effects)
+    running = sqlite.start(on_failure="bin")
+    binned = sqlite.in_bin(job)
+    assert binned.why == "its flow failed: Broken: out of spares"
+    eventually(running.closed, what="the attempt to be told")
+    assert running.events()[-2:] == ["job_trashed", "attempt_closed"]
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [("execution_failure", "worker gone"), ("exits", "enough")],
+)
+def test_an_internal_failure_is_abandoned_and_held(sqlite: Rig, factory: str, message: str) -> None:
+    job, _ = sqlite.post(factory, sqlite.effects)
+    running = sqlite.start(policy=Policy(base=100, jitter=0))
+    record = sqlite.released(job)
+    assert (record.attempts, record.failures) == (1, 1)
+    assert record.history[0].outcome == "abandoned"
+    assert record.cause.message == message
+    assert record.hold_until is not None
+    assert 60 < (record.hold_until - utcnow()).total_seconds() < 101
+    eventually(running.closed, what="the attempt to be told")
+    assert running.events()[-2:] == ["job_abandoned", "attempt_closed"]
+    assert sqlite.done() == ["fail"]
+
+
+def test_failures_are_forgotten_when_it_goes_well_after_all(sqlite: Rig) -> None:
+    job, detail = sqlite.post("fails_first", sqlite.effects, 2)
+    sqlite.start()
+    sqlite.gone(job)
+    assert sqlite.store.flow_state(detail.uuid) == states.SUCCESS
+    outcomes = [(row.attempt, row.detail["outcome"]) for row in sqlite.attempt_rows(job)]
+    assert outcomes == [(1, "abandoned"), (2, "abandoned"), (3, "consumed")]
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "why"),
+    [
+        ("nowhere.at.all", {}, "ModuleNotFoundError: the factory nowhere.at.all cannot be imported: No module named"),
+        ("factory_raises", {}, "Broken: no such amphora"),
+        ("factory_exits", {}, "SystemExit: factory"),
+        ("factory_misses_a_module", {}, "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("fine", {}, "TypeError: fine() missing 1 required positional argument"),
+        ("fine", {"book": False}, "NotFound: No book found in job"),
+        ("fine", {"details": {"flow_uuid": "not-there"}}, "NotFound: No matching flow detail found"),
+        ("fine", {"meta": {}}, "ValueError: Cannot reconstruct flow"),
+    ],
+)
+def test_what_cannot_be_made_goes_to_the_bin(sqlite: Rig, factory: str, options: dict[str, Any], why: str) -> None:
+    job, _ = sqlite.post(factory, **options)
+    healthy, _ = sqlite.post("fine", sqlite.effects)
+    running = sqlite.start()
+    binned = sqlite.in_bin(job)
+    assert binned.why is not None
+    assert binned.why.startswith(f"no engine can be made: {why}")
+    sqlite.gone(healthy)
+    assert running.error is None
+    assert [attempt.outcome for attempt in binned.record.history] == ["abandoned"] if binned.record else False
+
+
+def test_an_unbroken_run_of_failures_from_elsewhere_is_binned_before_it_is_run(sqlite: Rig) -> None:
+    job, _ = sqlite.post("storage_failure", sqlite.effects)
+    first = sqlite.start(policy=Policy(max_attempts=9, base=0.05, cap=0.05, jitter=0))
+    sqlite.released(job, attempts=3)
+    first.stop()
+    ran = len(sqlite.done())
+    sqlite.start("c2", max_attempts=2)
+    binned = sqlite.in_bin(job)
+    assert binned.why is not None
+    assert binned.why.startswith(f"failed {ran} times in a row: StorageFailure: no room on")
+    assert binned.who is not None
+    assert binned.who.startswith("c2@")
+    assert len(sqlite.done()) == ran
+
+
+def test_a_finished_flow_is_only_consumed(sqlite: Rig) -> None:
+    job, detail = sqlite.post("fine", sqlite.effects)
+    sqlite.start()
+    sqlite.gone(job)
+    # As a conductor leaves it that died between a flow's last state and its job's end.
+    again = sqlite.board.post("again", book=_book(sqlite, detail), details={"flow_uuid": detail.uuid})
+    sqlite.gone(again)
+    (row,) = sqlite.attempt_rows(again)
+    assert row.detail["outcome"] == "consumed"
+    assert sqlite.done() == ["one", "two"]
+
+
+def _book(sqlite: Rig, detail: Any) -> Any:
+    return models.LogBook("job", sqlite.store.flow_rows(detail.uuid).book_uuid)
+
+
+def test_stopping_suspends_and_another_resumes(sqlite: Rig) -> None:
+    gate = str(sqlite.folder / "gate")
+    job, detail = sqlite.post("gated", sqlite.effects, gate)
+    first = sqlite.start("c1")
+    eventually(lambda: "two-began" in sqlite.done(), what="the job to be at work")
+    assert first.conductor.jobs == (job.uuid,)
+    first.conductor.stop()
+    Path(gate).touch()
+    assert first.conductor.wait(30)
+    record = sqlite.released(job)
+    assert (record.history[0].outcome, record.failures, record.hold_until) == ("suspended", 0, None)
+    assert sqlite.store.flow_state(detail.uuid) == states.SUSPENDED
+    assert first.events()[-2:] == ["job_abandoned", "attempt_closed"]
+    assert first.conductor.jobs == ()
+    sqlite.start("c2")
+    sqlite.gone(job)
+    assert sqlite.done() == ["one", "two-began", "two", "three"]
+    assert [(row.conductor, row.detail["outcome"]) for row in sqlite.attempt_rows(job)] == [
+        ("c1", "suspended"),
+        ("c2", "consumed"),
+    ]
+
+
+def test_pausing_claims_nothing_more(sqlite: Rig) -> None:
+    running = sqlite.start()
+    first, _ = sqlite.post("fine", sqlite.effects)
+    sqlite.gone(first)
+    running.conductor.pause()
+    assert running.conductor.paused
+    second, _ = sqlite.post("fine", sqlite.effects)
+    eventually(lambda: second.uuid in sqlite.board.listing().jobs, what="the job to be seen")
+    assert not threading.Event().wait(0.3)
+    assert sqlite.board.listing().jobs[second.uuid].claim is None
+    running.conductor.resume()
+    sqlite.gone(second)
+
+
+def test_factories_that_are_not_allowed_are_passed_over(sqlite: Rig) -> None:
+    other, _ = sqlite.post("os.getcwd", name="other")
+    mine, _ = sqlite.post("fine", sqlite.effects)
+    running = sqlite.start(allow_factories=["tests.flows.*"])
+    sqlite.gone(mine)
+    eventually(lambda: running.conductor.not_allowed, what="the other to be passed over")
+    assert running.conductor.not_allowed == {other.uuid: "os.getcwd"}
+    entry = sqlite.board.listing().jobs[other.uuid]
+    assert (entry.claim, entry.record) == (None, None)
+    assert running.events().count("job_passed_over") == 1
+    assert next(details["factory"] for event, details in running.told if event == "job_passed_over") == "os.getcwd"
+    sqlite.start("c2")
+    sqlite.gone(other)
+    eventually(lambda: not running.conductor.not_allowed, what="what is gone to be forgotten")
+
+
+def test_without_a_known_factory_no_code_is_run(sqlite: Rig) -> None:
+    job, _ = sqlite.post("fine", book=False, details={})
+    sqlite.start(allow_factories=[])
+    assert "No book found in job" in (sqlite.in_bin(job).why or "")
+
+
+def test_a_store_that_changed_its_mind_is_noticed(sqlite: Rig) -> None:
+    """What is run is what was allowed: the flow's meta is looked at again in the very object that is made."""
+    job, _ = sqlite.post("os.getcwd")
+    running = sqlite.conductor(allow_factories=["tests.flows.*"])
+    running.conductor.gate._known[job.uuid] = "tests.flows.fine"
+    running.start()
+    record = sqlite.released(job)
+    assert (record.history[0].outcome, record.failures) == ("released", 0)
+    assert record.cause.type == "NotAllowed"
+    assert running.conductor.not_allowed == {job.uuid: "os.getcwd"}
+
+
+def test_dispatches_are_counted(sqlite: Rig) -> None:
+    jobs = [sqlite.post("line", sqlite.effects, str(number))[0] for number in range(5)]
+    running = sqlite.conductor(kind="nonblocking", max_simultaneous_jobs=2)
+    running.conductor.run(max_dispatches=0)
+    assert sqlite.done() == []
+    running.conductor.run(max_dispatches=3)
+    assert len(sqlite.done()) == 3
+    assert not running.conductor.dispatching
+    assert len(sqlite.board.listing().jobs) == 2
+    running.conductor.run(max_dispatches=2)
+    assert sorted(sqlite.done()) == ["0", "1", "2", "3", "4"]
+    assert len({job.uuid for job in jobs}) == 5
+
+
+def test_several_jobs_run_at_a_time(sqlite: Rig) -> None:
+    gate = str(sqlite.folder / "gate")
+    jobs = [sqlite.post("gated", sqlite.effects, gate)[0] for _ in range(4)]
+    running = sqlite.start(kind="nonblocking", max_simultaneous_jobs=3)
+    eventually(lambda: sqlite.done().count("two-began") == 3, what="three jobs to be at work")
+    assert len(running.conductor.jobs) == 3
+    assert not threading.Event().wait(0.2)
+    assert sqlite.done().count("two-began") == 3, "not more than were asked for"
+    Path(gate).touch()
+    for job in jobs:
+        sqlite.gone(job)
+    assert sqlite.done().count("three") == 4
+
+
+def test_an_error_in_a_listener_is_its_own(sqlite: Rig) -> None:
+    running = sqlite.conductor()
+
+    def broken(_event: str, _details: Any) -> None:
+        raise RuntimeError("a listener's fault")
+
+    running.conductor.notifier.register("job_consumed", broken)
+    running.start()
+    job, _ = sqlite.post("fine", sqlite.effects)
+    sqlite.gone(job)
+    eventually(running.closed, what="the attempt to be told all the same")
+
+
+def test_a_keyboard_interrupt_suspends_and_is_raised(sqlite: Rig) -> None:
+    job, _ = sqlite.post("fine", sqlite.effects)
+    running = sqlite.conductor()
+
+    def interrupt(*_args: Any) -> list[Any]:
+        raise KeyboardInterrupt
+
+    running.conductor._listeners_from_job = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        running.conductor.run()
+    assert not running.conductor.dispatching
+    record = sqlite.released(job)
+    assert (record.history[0].outcome, record.failures) == ("suspended", 0)
+
+
+def test_a_store_without_a_journal_will_do(tmp_path: Path) -> None:
+    store = memory_store()
+    with board_at({"board": "sqlite", "path": str(tmp_path / "board.db")}, store) as board:
+        made = Rig(board, store, tmp_path)
+        try:
+            fine, detail = made.post("fine", made.effects)
+            sick, _ = made.post("storage_failure", made.effects)
+            made.start(max_attempts=2)
+            made.gone(fine)
+            assert made.in_bin(sick).why == "failed 2 times in a row"
+            assert flows.flow_state(store, detail.uuid) == states.SUCCESS
+        finally:
+            made.stop()
+
+
+def test_a_store_that_does_not_answer_is_no_fault_of_the_job(sqlite: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt is not counted as a failure, and no other job is claimed until the store answers."""
+    job, _ = sqlite.post("fine", sqlite.effects)
+    down = threading.Event()
+    down.set()
+    real = sqlite.store.get_connection
+
+    def connection() -> Any:
+        if down.is_set():
+            raise excp.StorageFailure("connection refused")
+        return real()
+
+    monkeypatch.setattr(sqlite.store, "get_connection", connection)
+    monkeypatch.setattr("conductor_console.conductors.dispatch.STORE_PAUSE", 0.05)
+    monkeypatch.setattr(type(job)._load_book.retry, "stop", lambda _state: True)
+    running = sqlite.start()
+    record = sqlite.released(job)
+    assert (record.history[0].outcome, record.failures) == ("released", 0)
+    assert record.cause.message == "connection refused"
+    down.clear()
+    sqlite.gone(job)
+    assert sqlite.done() == ["one", "two"]
+    assert running.error is None
+
+
+def test_taskflows_own_fetch_loads_ours(sqlite: Rig) -> None:
+    made = backends.fetch("cc-nonblocking", "c1", sqlite.board, persistence=sqlite.store, max_simultaneous_jobs=2)
+    assert type(made) is type(conductors.fetch("nonblocking", "x", sqlite.board))
