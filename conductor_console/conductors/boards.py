@@ -128,12 +128,10 @@ class LedgerPort(BoardPort):
                 return True
             if record.history and record.history[0].outcome == "crashed":
                 self._on_crash(job, record.history[0])
-            if record.held(utcnow() + timedelta(seconds=self._board.listing().clock_offset)):
-                return False
-        if not self._policy.exhausted(record):
-            return True
-        self._bin(job, record)
-        return False
+        if self._policy.exhausted(record):
+            self._bin(job, record)
+            return False
+        return not record.held(utcnow() + timedelta(seconds=self._board.listing().clock_offset))
 
     def _bin(self, job: BoardJob, record: AttemptRecord) -> None:
         entry = self._board.listing().jobs.get(job.entry.key, job.entry)

@@ -7,6 +7,7 @@ job what came of it; a job that could not be acted on never stops the rest.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
@@ -18,6 +19,7 @@ from conductor_console.errors import ConsoleError, Unreachable, UsageError
 from conductor_console.jobboards.base import BinEntry, Changed, JobEntry, LedgerBoard
 from conductor_console.masking import masked
 from conductor_console.operations.audit import Audit, FileAudit, StoreAudit
+from conductor_console.operations.moment import between_claims
 from conductor_console.operations.posting import PostRequest, checked, saved_book
 from conductor_console.text import plural, visible
 
@@ -29,6 +31,8 @@ READ_ONLY: Final = "this console is read-only"
 #: How many steps can be undone.
 UNDO_LIMIT: Final = 100
 WHY_LENGTH: Final = 1000
+#: Seconds that one call waits, in all, for jobs that are claimed again and again.
+PATIENCE: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,29 @@ class Operations:
 
     # -- acts on jobs ----------------------------------------------------------------------------------------------
     def bin(self, targets: Sequence[JobEntry], why: str = "by an operator") -> list[Result]:
-        """Moves jobs to the bin, claimed ones too where the claim is the one that was seen. Can be undone."""
+        """Moves jobs to the bin, claimed ones too where the claim is the one that was seen. Can be undone.
+
+        A job that goes from claim to claim is taken between two of them, see :func:`~.moment.between_claims`.
+        """
         why = visible(why, WHY_LENGTH)
-        results = self._each("bin", targets, lambda entry: self._board.bin(entry, self._operator, why), why)
+        deadline = time.monotonic() + PATIENCE
+
+        def act(entry: JobEntry) -> None:
+            between_claims(self._board, entry, lambda seen: self._board.bin(seen, self._operator, why), deadline)
+
+        results = self._each("bin", targets, act, why)
         self._remember("bin", results)
         return results
 
     def delete(self, targets: Sequence[JobEntry | BinEntry]) -> list[Result]:
-        """Deletes jobs, or purges binned ones, for good."""
+        """Deletes jobs, or purges binned ones, for good; a job that goes from claim to claim, between two of them."""
+        deadline = time.monotonic() + PATIENCE
 
         def act(entry: JobEntry | BinEntry) -> None:
-            self._board.delete(entry)
+            if isinstance(entry, BinEntry):
+                self._board.delete(entry)
+            else:
+                between_claims(self._board, entry, self._board.delete, deadline)
 
         return self._each("delete", targets, act)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from taskflow import exceptions as excp
 from taskflow.persistence import backends as taskflow_backends
 
 from conductor_console import persistence
 from conductor_console.errors import ConsoleError, Unreachable, UsageError
 from conductor_console.jobboards.attempts import make_cause
 from conductor_console.jobboards.base import JobEntry, LedgerBoard
-from conductor_console.operations import FileAudit, Operations, PostRequest
+from conductor_console.operations import FileAudit, Operations, PostRequest, acts
 from tests.integration.helpers import claimed, in_bin, job, opened, take
 from tests.support import eventually
 
@@ -116,6 +118,56 @@ def test_a_claimed_job_that_was_seen_claimed_is_binned(
     record = in_bin(board, entry.key).record
     assert record is not None
     assert record.history[0].outcome == "revoked"
+
+
+@pytest.mark.parametrize("verb", ["bin", "delete"])
+def test_a_job_that_goes_from_claim_to_claim_is_taken_between_two(
+    ops: Operations, board: LedgerBoard, other: LedgerBoard, verb: str
+) -> None:
+    (entry,) = posted(ops, board, "order")
+    held = take(other, entry.key, "c9")
+    seen = claimed(board, entry.key)
+    over = threading.Event()
+
+    def cycle() -> None:
+        mine = held
+        while not over.is_set():
+            try:
+                other.abandon(mine, "c9", error=BOOM)
+                over.wait(0.05)
+                mine = take(other, entry.key, "c9")
+            except (excp.NotFound, AssertionError):
+                return
+            over.wait(0.05)
+
+    cycling = threading.Thread(target=cycle, daemon=True)
+    job(board, entry.key, lambda now: now.claim)
+    other.abandon(held, "c9", error=BOOM)
+    held = take(other, entry.key, "c9")
+    eventually(lambda: claimed(board, entry.key).claim != seen.claim, what="a claim that was not seen")
+    cycling.start()
+    try:
+        assert verdicts(getattr(ops, verb)([seen])) == ["done"]
+        eventually(lambda: entry.key not in other.listing().jobs, what="the job to be gone for the other")
+    finally:
+        over.set()
+        cycling.join(60)
+    assert not cycling.is_alive()
+
+
+def test_a_claim_that_was_not_seen_is_never_broken(
+    ops: Operations, board: LedgerBoard, other: LedgerBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acts, "PATIENCE", 0.2)
+    (entry,) = posted(ops, board, "order")
+    held = take(other, entry.key, "c9")
+    seen = claimed(board, entry.key)
+    other.abandon(held, "c9", error=BOOM)
+    take(other, entry.key, "c8")
+    eventually(lambda: claimed(board, entry.key).claim != seen.claim, what="the claim that was not seen")
+    (result,) = ops.delete([seen])
+    assert (result.result, "c8 holds it now" in result.why) == ("changed", True)
+    assert claimed(board, entry.key).claim is not None
 
 
 def test_restoring_and_undoing_it(ops: Operations, board: LedgerBoard, other: LedgerBoard) -> None:
