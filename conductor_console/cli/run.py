@@ -1,0 +1,136 @@
+"""``run``: conductors in worker threads, with the screen or without."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from conductor_console.cli import boards, logs, options, output
+
+_KINDS = ("blocking", "nonblocking")
+_ENGINES = ("serial", "parallel")
+_ON_FAILURE = ("consume", "abandon", "bin")
+#: Seconds that a child has for what it runs when its parent is gone.
+ORPHAN_GRACE = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(
+        "run",
+        epilog=options.example(
+            "conductor-console run zk://zk1:2181/taskflow/jobs --store sqlite:////srv/flows.db "
+            "--allow-factory 'shop.flows.*' -j 4",
+            "conductor-console run sqlite:///board.db --store sqlite:///flows.db --allow-any-factory --headless",
+        ),
+    )(run)
+
+
+def run(
+    board: options.BoardUrl,
+    store: options.NeededStore,
+    allow_factory: Annotated[
+        list[str] | None,
+        typer.Option("--allow-factory", metavar="PATTERN", help="Run flows of these factories; may be repeated."),
+    ] = None,
+    allow_any_factory: Annotated[
+        bool, typer.Option("--allow-any-factory", help="Run whatever is posted: a factory's name is code.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=1000, help="Jobs at once.")] = 2,
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="KIND", help="blocking: a thread each; nonblocking: one conductor.")
+    ] = "blocking",
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="ENGINE", help="serial or parallel, within one flow.")
+    ] = "serial",
+    headless: Annotated[bool, typer.Option("--headless", help="No screen; one line an event on stderr.")] = False,
+    name: Annotated[str | None, typer.Option("--name", metavar="PREFIX", help="How the conductors are called.")] = None,
+    max_attempts: Annotated[
+        int, typer.Option("--max-attempts", metavar="N", min=1, help="Failures in a row until the bin.")
+    ] = 5,
+    on_failure: Annotated[
+        str,
+        typer.Option(
+            "--on-failure", metavar="WHAT", help="A job whose task failed: consume (as TaskFlow), abandon or bin."
+        ),
+    ] = "consume",
+    backoff: Annotated[
+        float, typer.Option("--backoff", metavar="SECONDS", min=0.0, help="The first hold; it doubles each time.")
+    ] = 2.0,
+    exit_when_empty: Annotated[
+        bool, typer.Option("--exit-when-empty", help="With --headless: end when nothing is left to do.")
+    ] = False,
+    with_stdin: Annotated[
+        bool, typer.Option("--until-stdin-ends", hidden=True, help="With --headless: end with the parent process.")
+    ] = False,
+    ascii_only: options.Ascii = False,
+    log: options.Log = None,
+) -> None:
+    """Run conductors on a board. Makes the board's paths and the store's tables where they are missing."""
+    from conductor_console.cli.wiring import STOP_TIMEOUT, FleetPlan, open_workplace
+    from conductor_console.errors import UsageError
+    from conductor_console.jobboards.attempts import Policy
+
+    output.warn_password(board, store)
+    for option, value, known in (
+        ("--kind", kind, _KINDS),
+        ("--engine", engine, _ENGINES),
+        ("--on-failure", on_failure, _ON_FAILURE),
+    ):
+        if value not in known:
+            raise UsageError(f"{option} is one of {', '.join(known)}")
+    if exit_when_empty and not headless:
+        raise UsageError("--exit-when-empty goes with --headless")
+    if not headless:
+        boards.need_terminal("without one, add --headless")
+    plan = FleetPlan(
+        count=jobs if kind == "blocking" else 1,
+        kind=kind,
+        prefix=name if name is not None else default_prefix(),
+        options=_conductors(allow_factory, allow_any_factory, kind, jobs, engine, on_failure),
+    )
+    policy = Policy(max_attempts=max_attempts, base=backoff)
+    if not headless or log is not None:
+        logs.to_file(log)
+    with open_workplace(board, store_url=store, access="own", policy=policy, fleet=plan, watch=not headless) as place:
+        assert place.fleet is not None
+        if headless:
+            from conductor_console.cli.headless import Headless
+
+            grace = ORPHAN_GRACE if with_stdin else STOP_TIMEOUT
+            code = Headless(
+                place.board, place.fleet, when_empty=exit_when_empty, with_stdin=with_stdin, grace=grace
+            ).run()
+        else:
+            place.fleet.start()
+            boards.show(place, ascii_only=ascii_only)
+            code = 0
+    raise typer.Exit(code)
+
+
+def _conductors(
+    allowed: list[str] | None, any_factory: bool, kind: str, jobs: int, engine: str, on_failure: str
+) -> dict[str, Any]:
+    """What each conductor is told. :raises UsageError: when it is not said which factories may run."""
+    from conductor_console.errors import UsageError
+
+    if allowed and any_factory:
+        raise UsageError("--allow-any-factory and --allow-factory contradict each other: give one of them")
+    if not allowed and not any_factory:
+        raise UsageError("say which factories may run: --allow-factory 'shop.flows.*', or --allow-any-factory")
+    told: dict[str, Any] = {
+        "allow_factories": None if any_factory else tuple(allowed or ()),
+        "engine": engine,
+        "on_failure": on_failure,
+    }
+    if kind == "nonblocking":
+        told["max_simultaneous_jobs"] = jobs
+    return told
+
+
+def default_prefix() -> str:
+    """The host's own name, so that conductors of several hosts on one board can be told apart."""
+    import socket
+
+    return f"{socket.gethostname().partition('.')[0][:16]}-w"

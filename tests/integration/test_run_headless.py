@@ -1,0 +1,205 @@
+"""``run --headless`` as a process of its own: signals, kill -9, and the end of its parent; on both boards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conductor_console import jobboards, persistence
+from conductor_console.cli.wiring import open_workplace
+from conductor_console.jobboards.base import JobEntry, LedgerBoard
+from conductor_console.operations import Operations, PostRequest
+from tests.support import eventually
+
+SLOW = "conductor_console.demo.poison.slow"
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a test works: the URLs, and the board as somebody watches it."""
+
+    board_url: str
+    store_url: str
+    board: LedgerBoard
+    folder: Path
+
+    def post(self, **arguments: Any) -> str:
+        """Posts a slow job; returns its uuid."""
+        store = persistence.fetch(self.store_url)
+        try:
+            operations = Operations(self.board, operator="tester", store=store)
+            return operations.post(PostRequest(SLOW, "scrub", kwargs=arguments))[0]
+        finally:
+            store.close()
+
+    def entry(self, uuid: str) -> JobEntry | None:
+        return self.board.listing().jobs.get(uuid)
+
+    def claimed(self, uuid: str) -> bool:
+        entry = self.entry(uuid)
+        return entry is not None and entry.claim is not None
+
+    def done_steps(self, uuid: str) -> int:
+        """How many of the job's tasks are done by now."""
+        store = persistence.fetch(self.store_url, read_only=True)
+        try:
+            rows = store.journal(job_uuid=uuid)
+        finally:
+            store.close()
+        return sum(1 for row in rows if row.kind == "task" and row.to_state == "SUCCESS")
+
+    @contextmanager
+    def running(self, *args: str) -> Iterator[subprocess.Popen[str]]:
+        """A conductor process; killed at the end if it still runs."""
+        command = [sys.executable, "-m", "conductor_console.cli.main", "run", self.board_url, "--store", self.store_url]
+        process = subprocess.Popen(
+            [*command, "--headless", "--allow-factory", SLOW, "-j", "1", *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "HOME": str(self.folder)},
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+@pytest.fixture(params=["sqlite", "zookeeper"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, zk_path: str) -> Iterator[Place]:
+    if request.param == "sqlite":
+        board_url = f"sqlite:///{tmp_path / 'board.db'}"
+    else:
+        hosts = request.getfixturevalue("zk_hosts")
+        board_url = f"zk://{hosts}{zk_path}?timeout=2"
+    store_url = f"sqlite:///{tmp_path / 'flows.db'}"
+    with ExitStack() as stack:
+        with open_workplace(board_url, store_url=store_url, access="own"):
+            pass
+        board = jobboards.fetch(board_url, name="watcher")
+        board.connect()
+        stack.callback(board.close)
+        yield Place(board_url, store_url, board, tmp_path)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_suspends_and_frees_the_claim(place: Place, number: signal.Signals) -> None:
+    uuid = place.post(minutes=2, pace=0.2)
+    with place.running("--name", "a") as process:
+        eventually(lambda: place.done_steps(uuid) > 1, what="two steps to be done")
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert [line.split()[1] for line in told.splitlines()] == ["started", "claimed", "stopping,", "closed", "stopped"]
+    assert f"scrub {uuid} suspended by a1" in told
+    entry = eventually(lambda: (found := place.entry(uuid)) and found.claim is None and found, what="the claim to go")
+    assert isinstance(entry, JobEntry)
+    assert entry.record is not None
+    assert (entry.record.attempts, entry.record.failures) == (1, 0)
+    assert entry.record.history[0].outcome == "suspended"
+
+
+def test_a_suspended_job_goes_on_where_it_was(place: Place) -> None:
+    uuid = place.post(minutes=0.2, pace=0.3)
+    with place.running() as process:
+        eventually(lambda: place.done_steps(uuid) > 1, what="two steps to be done")
+        process.terminate()
+        process.communicate(timeout=60)
+    before = place.done_steps(uuid)
+    assert 2 <= before < 12
+    with place.running("--exit-when-empty") as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert f"{uuid} consumed by" in told
+    assert place.done_steps(uuid) == 12
+
+
+def test_a_second_signal_leaves_at_once(place: Place) -> None:
+    uuid = place.post(minutes=1, pace=60.0)
+    with place.running() as process:
+        eventually(lambda: place.claimed(uuid), what="the claim")
+        process.terminate()
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "stopping" in line:
+                break
+        process.terminate()
+        assert process.wait(20) == 1
+    eventually(lambda: not place.claimed(uuid), what="the claim to end with its process")
+
+
+def test_a_killed_conductors_job_is_resumed_elsewhere_and_counted(place: Place) -> None:
+    uuid = place.post(minutes=0.5, pace=0.2)
+    with place.running("--name", "first") as process:
+        eventually(lambda: place.done_steps(uuid) > 1, what="two steps to be done")
+        process.kill()
+        process.communicate(timeout=60)
+    with place.running("--name", "second", "--exit-when-empty") as process:
+        # A watcher learns of a lock and of its record one after the other.
+        taken = eventually(
+            lambda: (
+                (found := place.entry(uuid))
+                and (found.claim and found.claim.owner == "second1")
+                and (found.record and found.record.open_attempt)
+                and found
+            ),
+            what="the second conductor's claim and its record",
+        )
+        assert isinstance(taken, JobEntry)
+        assert taken.record is not None
+        outcomes = [(attempt.n, attempt.outcome) for attempt in taken.record.history]
+        assert outcomes == [(2, None), (1, "crashed")]
+        assert taken.record.failures == 1
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert f"{uuid} consumed by second1" in told
+    assert place.done_steps(uuid) >= 30
+    assert place.entry(uuid) is None
+
+
+def test_it_ends_with_the_process_that_holds_its_standard_input(place: Place) -> None:
+    uuid = place.post(minutes=1, pace=0.2)
+    with place.running("--until-stdin-ends") as process:
+        eventually(lambda: place.claimed(uuid), what="the claim")
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(30) == 0
+    eventually(lambda: not place.claimed(uuid), what="the claim to go")
+
+
+def test_two_processes_share_a_board_and_do_each_job_once(place: Place) -> None:
+    uuids = {place.post(minutes=0.04, pace=0.02) for _ in range(10)}
+    with (
+        place.running("--exit-when-empty", "--name", "a") as one,
+        place.running("--exit-when-empty", "--name", "b") as two,
+    ):
+        told = "".join(process.communicate(timeout=120)[1] for process in (one, two))
+        assert (one.returncode, two.returncode) == (0, 0), told
+    closed = [line.split()[3] for line in told.splitlines() if " closed " in line]
+    assert sorted(closed) == sorted(uuids)
+    assert told.count(" consumed by ") == 10
+
+
+def test_nothing_but_its_own_lines_is_printed(place: Place) -> None:
+    place.post(minutes=0.04, pace=0.0)
+    with place.running("--exit-when-empty", "--kind", "nonblocking", "-j", "3") as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    for line in told.splitlines():
+        time, word = line.split()[:2]
+        assert time.endswith("Z")
+        assert word.rstrip(",") in {"started", "claimed", "closed", "stopping", "stopped"}
+    assert json.dumps(told)
