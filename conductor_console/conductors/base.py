@@ -228,7 +228,12 @@ class ExecutorConductor(taskflow_base.Conductor):
         for job in jobs:
             if self._full() or self._paused or self.stopping or dispatched == left:
                 break
-            dispatched += self._take(executor, job)
+            if not self._take(executor, job):
+                continue
+            dispatched += 1
+            if not self._running:
+                # It ran here and is done: by now the rest of this look is old, and better jobs may have come.
+                break
         self._backoff.reset()
         return dispatched, again
 
@@ -253,7 +258,7 @@ class ExecutorConductor(taskflow_base.Conductor):
             if not self.board.fit(job):
                 IN_FLIGHT.leave(job.uuid)
                 return False
-            self._jobboard.claim(job, self._name)
+            self.board.claim(job)
         except (excp.UnclaimableJob, excp.NotFound, Changed, Refused) as error:
             # Somebody was quicker, or this one job is not to be had.
             LOG.debug("job %s is not claimed: %s", visible(job.uuid), visible(str(error), 500))

@@ -51,6 +51,10 @@ class BoardPort(abc.ABC):
         """Whether the job is to be claimed now; puts aside what failed too often."""
 
     @abc.abstractmethod
+    def claim(self, job: Job) -> None:
+        """Takes the job, if it is still to be had and to be tried."""
+
+    @abc.abstractmethod
     def attempt(self, job: Job) -> int | None:
         """The number of the attempt that a claim has just begun; None where nobody counts."""
 
@@ -131,7 +135,16 @@ class LedgerPort(BoardPort):
         if self._policy.exhausted(record):
             self._bin(job, record)
             return False
-        return not record.held(utcnow() + timedelta(seconds=self._board.listing().clock_offset))
+        return not record.held(self._now())
+
+    def claim(self, job: BoardJob) -> None:
+        self._board.claim(
+            job, self._who, unless=lambda record: self._policy.exhausted(record) or record.held(self._now())
+        )
+
+    def _now(self) -> datetime:
+        """The board's time."""
+        return utcnow() + timedelta(seconds=self._board.listing().clock_offset)
 
     def _bin(self, job: BoardJob, record: AttemptRecord) -> None:
         entry = self._board.listing().jobs.get(job.entry.key, job.entry)
@@ -231,6 +244,9 @@ class PlainPort(BoardPort):
 
     def fit(self, job: Job) -> bool:  # noqa: ARG002
         return True
+
+    def claim(self, job: Job) -> None:
+        self._board.claim(job, self._who)
 
     def attempt(self, job: Job) -> int | None:  # noqa: ARG002
         return None

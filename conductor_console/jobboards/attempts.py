@@ -140,7 +140,7 @@ class Policy:
 
     After failure n a job is held back ``base * 2**(n-1)`` seconds, at most ``cap``, give or take ``jitter``
     (a fraction). A first crash is not held: it is seldom the job's own fault. At ``max_attempts`` failures in a row
-    the job goes to the bin.
+    the job goes to the bin, at once.
     """
 
     max_attempts: int = 5
@@ -150,7 +150,7 @@ class Policy:
 
     def hold(self, failures: int, outcome: Outcome, chance: float | None = None) -> float:
         """Seconds to hold a job back after its ``failures``-th failure; ``chance`` in [0, 1) fixes the jitter."""
-        if failures <= 0 or outcome not in FAILURES:
+        if not 0 < failures < self.max_attempts or outcome not in FAILURES:
             return 0.0
         if outcome == "crashed" and failures == 1:
             return 0.0

@@ -215,6 +215,15 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
         """The jobs that may be tried now, best first, and when the next hold ends (None: no job is held)."""
 
     @abc.abstractmethod
+    def claim(self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None) -> None:
+        """Takes a job that nobody holds and opens its attempt, in one transaction.
+
+        :param unless: asked of the very record that the claim is about to be written into, an attempt that a dead
+            process left open told as crashed: a listing may trail what another conductor wrote a moment ago.
+        :raises UnclaimableJob: when somebody holds it, or ``unless`` said so. :raises NotFound: when it is gone.
+        """
+
+    @abc.abstractmethod
     def attempts(self, job: taskflow_base.Job) -> AttemptRecord:
         """The job's record, read from the board; an empty one where nothing was counted yet.
 

@@ -7,7 +7,7 @@ is one transaction (``sqlite_acts``); what happens is seen within milliseconds (
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -174,11 +174,7 @@ class SQLiteJobBoard(PicturedBoard):
         return self.make_job(entry, book=book)
 
     @taskflow_base.check_who
-    def claim(self, job: taskflow_base.Job, who: str) -> None:
-        """Takes the job and opens its attempt.
-
-        :raises UnclaimableJob: when somebody holds it. :raises NotFound: when it is gone.
-        """
+    def claim(self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None) -> None:
         self._need_writable()
         self._need_connection()
         session = self._own_session()
@@ -186,6 +182,8 @@ class SQLiteJobBoard(PicturedBoard):
             entry = act.job(job.uuid)
             if entry.claim is not None:
                 raise excp.UnclaimableJob(f"job {visible(job.uuid)} is claimed by {visible(entry.claim.owner)} already")
+            if unless is not None and unless(attempts.crashed(known_record(entry), utcnow())):
+                raise excp.UnclaimableJob(f"job {visible(job.uuid)} is not to be tried now")
             claim = act.take(entry, who, identity(who), session, utcnow())
             # Before the news is out: who hears of the claim may ask whether it holds.
             self._mine[entry.key] = claim

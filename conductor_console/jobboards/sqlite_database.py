@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,6 @@ from conductor_console.text import visible
 #: How long a write waits for another process's, in seconds.
 DEFAULT_TIMEOUT: Final = 5.0
 _SHOWN: Final = 5
-_MAGIC: Final = b"SQLite format 3\0"
 
 #: Engines that came with a fork. Closing (or collecting) their connections here could disturb the parent's.
 _inherited: list[sa.Engine] = []
@@ -110,13 +110,9 @@ class Database:
             raise BoardUnreachable(f"{self._shown} is not there: make it with `conductor-console init {self._url}`")
         if not self.path.is_file():
             raise BoardUnreachable(f"{self._shown} is not a file")
-        try:
-            with self.path.open("rb") as file:
-                start = file.read(len(_MAGIC))
-        except OSError as error:
-            raise BoardUnreachable(f"{self._shown} cannot be read: {error.strerror}") from error
-        if start and start != _MAGIC:
-            raise BoardUnreachable(f"{self._shown} is not a SQLite database")
+        # Never opened here, not even to look: closing it would drop the locks that SQLite holds on it in this process.
+        if not os.access(self.path, os.R_OK):
+            raise BoardUnreachable(f"{self._shown} cannot be read: may this user read it?")
 
     def _foreign(self, tables: frozenset[str]) -> str:
         strange = sorted(name for name in tables if not sqlite_schema.is_ours(frozenset({name})))

@@ -49,10 +49,11 @@ class ConductorActs(LedgerRequests):
     Each raises ``OutcomeUnknown`` when the connection breaks during the transaction.
     """
 
-    def claim(self, entry: JobEntry, who: str) -> Held:
+    def claim(self, entry: JobEntry, who: str, unless: Callable[[AttemptRecord], bool] | None) -> Held:
         """Takes a job that nobody holds, and opens its attempt.
 
-        :raises UnclaimableJob: somebody holds it. :raises NotFound: it is gone. :raises Refused: no rights.
+        :raises UnclaimableJob: somebody holds it, or ``unless`` turns its record down. :raises NotFound: it is gone.
+        :raises Refused: no rights.
         """
         lock = self.paths.lock(entry.node)
         value = json.dumps({"owner": who}).encode()
@@ -63,9 +64,10 @@ class ConductorActs(LedgerRequests):
             multi.create("lock", lock, value, ephemeral=True).write("mark", lock, value, 0)
             if ledger is None:
                 return multi, None
-            record = attempts.opened(
-                ledger.record, identity(who), moment, entry.flow_uuid, prior_claim=ledger.open_claim
-            )
+            record = attempts.crashed(ledger.record, moment, ledger.open_claim)
+            if unless is not None and unless(record):
+                raise excp.UnclaimableJob(f"job {visible(entry.key)} is not to be tried now")
+            record = attempts.opened(record, identity(who), moment, entry.flow_uuid)
             return self.write(multi, entry.key, ledger, record), record
 
         began = time.monotonic()

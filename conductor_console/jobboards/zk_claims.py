@@ -11,7 +11,7 @@ from taskflow import exceptions as excp
 from taskflow.jobs.base import Job
 
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards.attempts import Outcome
+from conductor_console.jobboards.attempts import AttemptRecord, Outcome
 from conductor_console.jobboards.base import Changed, JobEntry, Refused
 from conductor_console.jobboards.zk_acts import ConductorActs, Held
 from conductor_console.jobboards.zk_client import LOG, OutcomeUnknown, as_hex, session_of
@@ -55,7 +55,7 @@ class Claims:
         self._silent_since: float | None = None
 
     # -- a worker's calls ------------------------------------------------------------------------------------------
-    def take(self, job: Job, entry: JobEntry, who: str) -> None:
+    def take(self, job: Job, entry: JobEntry, who: str, unless: Callable[[AttemptRecord], bool] | None) -> None:
         """Claims a job, ``entry`` being what is known of it; raises as ``claim`` does, and ``OutcomeUnknown``."""
         node = entry.node
         with self._guard:
@@ -63,7 +63,7 @@ class Claims:
                 raise excp.UnclaimableJob(f"job {visible(entry.key)} is claimed already, by this process")
             self._under_way.add(node)
         try:
-            held = self._acts.claim(entry, who)
+            held = self._acts.claim(entry, who, unless)
             with self._guard:
                 if session_of(self._acts.client) not in (held.session, None):
                     raise BoardUnreachable(f"cannot claim job {visible(entry.key)}: the session expired meanwhile")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -286,10 +286,10 @@ class ZookeeperJobBoard(PicturedBoard):
             return self._acts.settle(self._now(job), policy)
 
     @taskflow_base.check_who
-    def claim(self, job: taskflow_base.Job, who: str) -> None:
+    def claim(self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None) -> None:
         self._may("claim")
         with self._talking(f"claim job {job.uuid}"):
-            self._claims.take(job, self._now(job), who)
+            self._claims.take(job, self._now(job), who, unless)
 
     def holds(self, job: taskflow_base.Job) -> bool:
         return self._claims.holds(job)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from taskflow.conductors import backends as taskflow_conductors
+from taskflow.jobs.backends import impl_zookeeper
 from taskflow.persistence.backends import impl_memory
 
 from conductor_console import conductors, jobboards, persistence
@@ -19,6 +21,7 @@ from conductor_console.jobboards.attempts import Policy
 from conductor_console.jobboards.base import BinEntry, LedgerBoard
 from conductor_console.persistence.journal import JournalRow
 from tests import flows
+from tests.servers import Zookeeper
 from tests.support import eventually
 
 #: Tried again almost at once.
@@ -147,6 +150,23 @@ class Rig:
     def stop(self) -> None:
         for running in self.running:
             running.stop()
+
+
+@contextlib.contextmanager
+def taskflows_board(server: Zookeeper, path: str, store: Any) -> Iterator[Any]:
+    """TaskFlow's own board, on a client of its own."""
+    with server.kazoo() as client:
+        conf = {"path": path, "check_compatible": False}
+        board = impl_zookeeper.ZookeeperJobBoard("tf", conf, client=client, persistence=store)
+        board.connect()
+        try:
+            yield board
+        finally:
+            board.close()
+
+
+def taskflows_conductor(name: str, board: Any, store: Any) -> Running:
+    return Running(taskflow_conductors.fetch("blocking", name, board, persistence=store, wait_timeout=0.05))
 
 
 @contextlib.contextmanager

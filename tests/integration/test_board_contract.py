@@ -285,6 +285,27 @@ def test_a_held_job_may_be_claimed_by_those_who_know_no_holds(ours: LedgerBoard)
     assert ours.attempts(job).hold_until is None
 
 
+def test_a_claim_can_be_turned_down_by_the_very_record_it_is_written_into(
+    ours: LedgerBoard, theirs: LedgerBoard
+) -> None:
+    job = ours.post("a")
+    stale = same_job(theirs, job)
+    ours.claim(job, "c1")
+    ours.abandon(job, "c1", error=BOOM)
+    asked: list[AttemptRecord] = []
+
+    def failed(record: AttemptRecord) -> bool:
+        asked.append(record)
+        return record.failures > 0
+
+    with pytest.raises(excp.UnclaimableJob):
+        theirs.claim(stale, "c2", unless=failed)
+    assert asked[-1].failures == 1
+    assert theirs.attempts(stale).attempts == 1
+    theirs.claim(stale, "c2", unless=lambda record: record.failures > 1)
+    assert theirs.attempts(stale).attempts == 2
+
+
 def test_trash_moves_the_job_to_the_bin_with_its_reason(ours: LedgerBoard, theirs: LedgerBoard) -> None:
     job = ours.post("a", priority=JobPriority.LOW)
     other = same_job(theirs, job)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -12,13 +11,19 @@ from typing import Any
 import pytest
 from kazoo.security import make_acl
 from taskflow import states
-from taskflow.conductors import backends as taskflow_conductors
-from taskflow.jobs.backends import impl_zookeeper
 
 from conductor_console.jobboards.attempts import Policy
 from conductor_console.jobboards.base import JobEntry
 from tests import flows
-from tests.integration.conducting import Rig, Running, board_at, process, rig, sql_store
+from tests.integration.conducting import (
+    Rig,
+    board_at,
+    process,
+    rig,
+    sql_store,
+    taskflows_board,
+    taskflows_conductor,
+)
 from tests.servers import Zookeeper, expire_session, running_zookeeper
 from tests.support import eventually
 
@@ -41,23 +46,6 @@ def conf(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 def both(conf: dict[str, Any], tmp_path: Path) -> Iterator[Rig]:
     with rig(conf, tmp_path) as made:
         yield made
-
-
-@contextlib.contextmanager
-def taskflows_board(server: Zookeeper, path: str, store: Any) -> Iterator[Any]:
-    """TaskFlow's own board, on a client of its own."""
-    with server.kazoo() as client:
-        conf = {"path": path, "check_compatible": False}
-        board = impl_zookeeper.ZookeeperJobBoard("tf", conf, client=client, persistence=store)
-        board.connect()
-        try:
-            yield board
-        finally:
-            board.close()
-
-
-def taskflows_conductor(name: str, board: Any, store: Any) -> Running:
-    return Running(taskflow_conductors.fetch("blocking", name, board, persistence=store, wait_timeout=0.05))
 
 
 def entry(rig: Rig, job: Any) -> JobEntry | None:
@@ -88,6 +76,23 @@ def test_a_cycling_job_is_counted_held_back_and_binned(both: Rig) -> None:
     assert both.done() == ["fail"] * 5
     told = [(row.attempt, row.detail["outcome"]) for row in both.attempt_rows(job)]
     assert told == [(number, "abandoned") for number in range(1, 6)]
+
+
+def test_a_job_that_crashed_too_often_is_binned_without_waiting_out_its_hold(both: Rig, conf: dict[str, Any]) -> None:
+    job, _ = both.post("fine", both.effects)
+    with board_at(conf, both.store) as doomed:
+        (seen,) = doomed.iterjobs()
+        doomed.claim(seen, "victim")
+        doomed.abandon(seen, "victim")
+        (seen,) = doomed.iterjobs()
+        doomed.claim(seen, "victim")
+    both.start(policy=Policy(max_attempts=2, base=3600.0, cap=3600.0, jitter=0.0))
+    binned = both.in_bin(job)
+    assert binned.record is not None
+    assert [attempt.outcome for attempt in binned.record.history] == ["crashed", "abandoned"]
+    assert binned.why is not None
+    assert binned.why.startswith("failed 2 times in a row")
+    assert both.done() == []
 
 
 def test_conductors_of_two_boards_count_together(both: Rig, conf: dict[str, Any]) -> None:

@@ -145,8 +145,13 @@ def test_held_until_the_moment_itself() -> None:
 
 
 def test_holds_double_up_to_the_cap() -> None:
-    policy = Policy(base=2, cap=30, jitter=0)
+    policy = Policy(max_attempts=10, base=2, cap=30, jitter=0)
     assert [policy.hold(n, "abandoned") for n in range(1, 7)] == [2, 4, 8, 16, 30, 30]
+
+
+def test_what_is_due_for_the_bin_is_not_held() -> None:
+    policy = Policy(max_attempts=3, base=2, jitter=0)
+    assert [policy.hold(n, "crashed") for n in range(1, 6)] == [0, 4, 0, 0, 0]
 
 
 @pytest.mark.parametrize("outcome", sorted(attempts.OUTCOMES - attempts.FAILURES))
@@ -162,8 +167,8 @@ def test_no_failures_no_hold_and_a_first_crash_is_free() -> None:
 
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True), st.floats(0, 1))
 def test_jitter_stays_within_its_fraction(failures: int, chance: float, jitter: float) -> None:
-    policy = Policy(base=2, cap=300, jitter=jitter)
-    plain = Policy(base=2, cap=300, jitter=0).hold(failures, "failed")
+    policy = Policy(max_attempts=10**7, base=2, cap=300, jitter=jitter)
+    plain = Policy(max_attempts=10**7, base=2, cap=300, jitter=0).hold(failures, "failed")
     hold = policy.hold(failures, "failed", chance)
     assert max(0.0, plain * (1 - jitter) - 1e-9) <= hold <= plain * (1 + jitter) + 1e-9
 
