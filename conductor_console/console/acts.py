@@ -1,0 +1,174 @@
+"""What the keys do to the board and to our conductors: guarded here, done on other threads, told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from conductor_console.console import questions
+from conductor_console.console.background import run_aside
+from conductor_console.console.screens.confirm import ConfirmScreen, Question
+from conductor_console.console.words import jobs, told
+from conductor_console.jobboards.base import BinEntry
+from conductor_console.observatory.snapshot import JobView
+from conductor_console.operations import Result
+
+if TYPE_CHECKING:
+    from conductor_console.console.app import ConsoleApp
+    from conductor_console.console.sources import Crew, Hand, OpenReplay
+
+#: Seconds our conductors get to let their jobs go before the console leaves anyway.
+STOP_TIMEOUT: Final = 10.0
+
+
+class Acts:
+    """The operator's hand, as the screens see it. Every method returns at once."""
+
+    def __init__(self, app: ConsoleApp, hand: Hand, crew: Crew | None, open_replay: OpenReplay | None) -> None:
+        self._app = app
+        self._hand = hand
+        self._crew = crew
+        self._open_replay = open_replay
+        self._leaving = False
+
+    # -- the board -------------------------------------------------------------------------------------------------
+    def bin(self, targets: Sequence[JobView], hidden: int = 0) -> None:
+        """To the bin: at once when nobody holds them and all are in sight, else after a question."""
+        if not self._may(targets):
+            return
+        if hidden or any(job.owner is not None for job in targets):
+            self._ask(questions.binning(targets, self._app.now(), hidden), {"bin": lambda: self._bin(targets)})
+        else:
+            self._bin(targets)
+
+    def _bin(self, targets: Sequence[JobView]) -> None:
+        self._do("bin", lambda: self._hand.bin([job.entry for job in targets]))
+
+    def delete(self, targets: Sequence[JobView]) -> None:
+        """For good; always asks."""
+        if self._may(targets):
+            self._ask(
+                questions.deletion(targets, self._app.now()),
+                {
+                    "delete": lambda: self._do("delete", lambda: self._hand.delete([job.entry for job in targets])),
+                    "bin": lambda: self._bin(targets),
+                },
+            )
+
+    def retry(self, targets: Sequence[JobView]) -> None:
+        """Ends the holds."""
+        if not self._may(targets):
+            return
+        if all(job.owner is not None for job in targets):
+            self._app.say("Claimed now: there is no hold to end", "amber")
+            return
+        entries = [job.entry for job in targets if job.owner is None]
+        self._do("retry", lambda: self._hand.retry(entries))
+
+    def restore(self, targets: Sequence[BinEntry]) -> None:
+        """Back on the board."""
+        if self._may(targets):
+            self._do("restore", lambda: self._hand.restore(targets))
+
+    def undo(self) -> None:
+        """Takes the last move to the bin, or restore, back."""
+        if not self._may((None,)):
+            return
+        if not self._hand.can_undo:
+            self._app.say("Nothing to undo", "soft")
+            return
+        self._do("undo", self._hand.undo)
+
+    def _may(self, targets: Sequence[object]) -> bool:
+        frame = self._app.frame
+        if frame.read_only:
+            self._app.say("This console is read-only: nothing is changed from here", "amber")
+        elif frame.lost:
+            self._app.say("Not done: the board cannot be reached, R d D wait for it", "amber")
+        elif not targets:
+            self._app.say("No job is chosen", "soft")
+        else:
+            return True
+        return False
+
+    def _ask(self, question: Question, answers: dict[str, Callable[[], None]]) -> None:
+        def answered(choice: str | None) -> None:
+            answers.get(choice or "cancel", lambda: None)()
+
+        self._app.push(ConfirmScreen(question), answered)
+
+    def _do(self, verb: str, work: Callable[[], list[Result]]) -> None:
+        def then(results: list[Result]) -> None:
+            self._app.after_act(results)
+            self._app.say(*told(verb, results))
+
+        run_aside(self._app, f"operation-{verb}", work, then)
+
+    # -- our conductors --------------------------------------------------------------------------------------------
+    def scale(self, by: int) -> None:
+        """More or fewer conductors."""
+        crew = self._our_crew()
+        if crew is None:
+            return
+        count = max(0, crew.size + by)
+        if count == crew.size:
+            self._app.say("There are no conductors of ours to take away", "soft")
+            return
+        self._app.say(f"Going to {count} conductor{'s' if count != 1 else ''}", "soft")
+
+        def then(_: None) -> None:
+            self._app.say(f"{count} conductor{'s' if count != 1 else ''} of ours", "text")
+
+        run_aside(self._app, "scale", lambda: crew.scale(count), then)
+
+    def pause(self, name: str | None = None) -> None:
+        """Pauses or resumes one of our conductors, or all of them: resumes only when every one is paused."""
+        crew = self._our_crew()
+        if crew is None:
+            return
+        workers = [worker for worker in crew.workers() if name is None or worker.name == name]
+        if not workers:
+            self._app.say(f"{name} is not a conductor of this process", "amber")
+            return
+        resume = all(worker.state == "paused" for worker in workers)
+        whom = name or ("all our conductors" if len(workers) > 1 else workers[0].name)
+
+        def work() -> None:
+            (crew.resume if resume else crew.pause)(name)
+
+        def then(_: None) -> None:
+            self._app.say(f"{whom} {'claims again' if resume else 'claims nothing more; P resumes'}", "text")
+
+        run_aside(self._app, "pause", work, then)
+
+    def _our_crew(self) -> Crew | None:
+        if self._crew is None:
+            self._app.say("No conductors run in this process: it only watches", "soft")
+        return self._crew
+
+    # -- replay ----------------------------------------------------------------------------------------------------
+    def replay(self, uuid: str | None, name: str) -> None:
+        """Loads what the store knows of a job, then shows it."""
+        open_replay = self._open_replay
+        if open_replay is None:
+            self._app.say("A replay needs the flows' store: start with --store URL", "amber")
+        elif uuid is None:
+            self._app.say(f"{name} has no uuid, so no flow can be found", "amber")
+        else:
+            self._app.say(f"Loading the replay of {name}", "soft")
+            run_aside(self._app, "replay", lambda: open_replay(uuid), self._app.show_tape)
+
+    # -- leaving ---------------------------------------------------------------------------------------------------
+    def leave(self) -> None:
+        """Lets our conductors put their jobs down first; a second call leaves at once."""
+        crew = self._crew
+        if self._leaving or crew is None or not crew.workers():
+            self._app.exit()
+            return
+        self._leaving = True
+        workers = crew.workers()
+        held = sum(len(worker.jobs) for worker in workers)
+        letting = f", which let {jobs(held)} go" if held else ""
+        number = f"{len(workers)} conductor{'s' if len(workers) != 1 else ''}"
+        self._app.say(f"Stopping {number}{letting}; q again leaves at once", "amber", stays=True)
+        run_aside(self._app, "leave", lambda: crew.stop(STOP_TIMEOUT), lambda _: self._app.exit())

@@ -1,0 +1,53 @@
+"""Every key, once: footer and help are made from these same bindings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from textual.binding import Binding
+
+
+def _key(key: str, action: str, word: str, tells: str, shown: str = "", *, show: bool = True) -> Binding:
+    """
+    :param word: for the footer. ``tells``: for the help.
+    """
+    return Binding(key, action, word, key_display=shown or key, tooltip=tells, show=show)
+
+
+OPEN: Final = _key("enter", "open", "open", "Open the job: posting, claim, attempts, causes")
+MARK: Final = _key("space", "mark", "mark", "Mark for what comes next, or take the mark off")
+FILTER: Final = _key("slash", "filter", "filter", "Filter by a part of a text, ! inverts, esc clears", "/")
+RETRY: Final = _key("R", "retry", "retry", "Retry now: end the hold")
+BIN: Final = _key("d", "bin", "bin", "Move to the bin; asks when one is claimed")
+DELETE: Final = _key("D", "delete", "delete", "Delete for good; always asks")
+UNDO: Final = _key("u", "undo", "undo", "Undo the last move to the bin, or restore")
+RESTORE: Final = _key("r", "restore", "restore", "Put back on the board, failures forgiven")
+REPLAY: Final = _key("p", "replay", "replay", "Replay what the job's flow did")
+COPY: Final = _key("y", "copy", "copy", "Copy as text")
+SORT: Final = _key("s", "sort", "sort", "Sort by the next column; worst first comes round again")
+BACK: Final = _key("escape", "back", "back", "Back", "esc")
+CLEAR: Final = _key("escape", "clear", "clear", "Clear the filter, then the marks", "esc", show=False)
+MORE: Final = _key("plus,equals_sign", "scale(1)", "more", "More, fewer conductors", "+", show=False)
+FEWER: Final = _key("minus", "scale(-1)", "fewer", "More, fewer conductors", "-", show=False)
+PAUSE: Final = _key("P", "pause", "pause", "Pause or resume our conductors", show=False)
+SCREENSHOT: Final = _key("S", "screenshot", "screenshot", "Save the screen as an SVG file", show=False)
+HELP: Final = _key("question_mark", "help", "help", "This list", "?")
+QUIT: Final = _key("q", "quit", "quit", "Quit; our conductors let their jobs go first")
+QUIT_TOO: Final = Binding("ctrl+c,ctrl+q", "quit", show=False)
+
+#: What waits while the board cannot be reached, and what a read-only console does not do.
+ACTING: Final = frozenset({"retry", "bin", "delete", "restore", "undo"})
+#: What the footer drops first when there is no room; all of it stays in the help.
+FIRST_TO_GO: Final = ("copy", "sort", "replay", "undo", "retry", "mark", "filter", "open")
+
+
+def shown(binding: Binding) -> Binding:
+    """The same key, for a view where it is one of the chief ones."""
+    return Binding(
+        binding.key, binding.action, binding.description, key_display=binding.key_display, tooltip=binding.tooltip
+    )
+
+
+def acting(binding: Binding) -> bool:
+    """Whether the key does something to the board."""
+    return binding.action in ACTING

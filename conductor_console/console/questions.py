@@ -1,0 +1,91 @@
+"""What is asked before jobs are deleted, or taken away from a conductor that works on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from conductor_console.console.glyphs import STANDINGS
+from conductor_console.console.screens.confirm import Choice, Listed, Question
+from conductor_console.console.words import held_for, jobs, next_try, seconds_between, who
+from conductor_console.observatory.snapshot import JobView
+from conductor_console.text import age
+
+CANCEL = Choice("cancel", "Cancel", "cancel")
+
+
+def deletion(targets: Sequence[JobView], now: datetime) -> Question:
+    """Before jobs are deleted for good."""
+    count = len(targets)
+    those = "this job" if count == 1 else f"these {count:,} jobs"
+    warning, warned = _claimed(targets, "Deleting")
+    return Question(
+        title=f"Delete {those} for good?",
+        corner=("cannot be undone", "red"),
+        listed=[listed(job, now) for job in targets],
+        warning=warning,
+        warned=warned,
+        advice=(
+            _CHANGES,
+            f"To keep a way back, move {'it' if count == 1 else 'them'} to the bin instead.",
+        ),
+        choices=(
+            CANCEL,
+            Choice("bin", f"Move {count:,} to the bin", "mild"),
+            Choice("delete", f"Delete {jobs(count)}", "danger"),
+        ),
+    )
+
+
+def binning(targets: Sequence[JobView], now: datetime, hidden: int = 0) -> Question:
+    """Before jobs of which some are claimed, or not in sight, go to the bin."""
+    count = len(targets)
+    those = "this job" if count == 1 else f"these {count:,} jobs"
+    warning, warned = _claimed(targets, "Moving")
+    notes = (f"{hidden:,} of them are hidden by the filter.",) if hidden else ()
+    return Question(
+        title=f"Move {those} to the bin?",
+        corner=("u undoes it", "soft"),
+        listed=[listed(job, now) for job in targets],
+        warning=warning,
+        warned=warned,
+        advice=(*notes, _CHANGES),
+        choices=(CANCEL, Choice("bin", f"Move {count:,} to the bin", "mild")),
+    )
+
+
+_CHANGES = "A job that changes before you answer is left alone, and you are told."
+
+
+def listed(job: JobView, now: datetime) -> Listed:
+    """One job of the list: what there is to say of it before it goes."""
+    note, role = _note(job, now)
+    return Listed(STANDINGS[job.standing], job.name, who(job.owner) if job.owner else "nobody", note, role)
+
+
+def _note(job: JobView, now: datetime) -> tuple[str, str]:
+    if job.claimed_at is not None:
+        held = held_for(seconds_between(job.claimed_at, now))
+        if job.owner_alive is False:
+            return f"conductor gone, {held}", "soft"
+        return f"running now, for {held}", "accent"
+    if job.failures:
+        return f"failed {job.failures}" + (f" of {job.limit}" if job.limit is not None else " times"), "soft"
+    if job.problem:
+        return job.problem, "soft"
+    held_until = next_try(job, now)
+    return held_until or f"posted {age(seconds_between(job.entry.created_at, now))} ago", "soft"
+
+
+def _claimed(targets: Sequence[JobView], verb: str) -> tuple[str, tuple[str, ...]]:
+    """The red line, and what it means; both empty where nobody works on any of them."""
+    live = [job for job in targets if job.claimed_at is not None and job.owner_alive is not False]
+    if not live:
+        return "", ()
+    if len(live) > 1:
+        warning = f"{len(live):,} are claimed by live conductors."
+        runs = f"{verb} takes the jobs, not the work: they may run the flows to their ends."
+    else:
+        warning = f"{'It' if len(targets) == 1 else 'One'} is claimed by a live conductor."
+        runs = f"{verb} takes the job, not the work: {who(live[0].owner or '')} may run the flow to its end."
+    return warning, (runs, "What the flow has built so far stays as it is: nothing is reverted.")

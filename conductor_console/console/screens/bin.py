@@ -1,0 +1,159 @@
+"""The bin: what lies in it, since when, by whom and why; from here it goes back to the board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from conductor_console.console import keys
+from conductor_console.console.frame import Frame
+from conductor_console.console.glyphs import shape
+from conductor_console.console.messages import CursorMoved
+from conductor_console.console.paint import Line
+from conductor_console.console.rows import Ghost
+from conductor_console.console.screens.view import ViewScreen
+from conductor_console.console.widgets.attempts import attempt_lines
+from conductor_console.console.widgets.counts import Counts, views_hint
+from conductor_console.console.widgets.keyed_table import KeyedTable
+from conductor_console.console.widgets.panel import Panel
+from conductor_console.console.words import bin_reason, seconds_between, who
+from conductor_console.jobboards.base import BinEntry
+from conductor_console.text import age, clock_time, elide_end, elide_middle, visible
+
+
+class _BinCounts(Counts):
+    def counts(self, frame: Frame, width: int) -> Line:
+        count = len(frame.snapshot.binned)
+        line = Line().gap(1).put(f"{count:,}", "text", bold=True).gap(1).put("in the bin", "soft")
+        note = views_hint(frame) or "kept until restored or purged"
+        return line.right(note, "dim", end=width - 1)
+
+
+class BinTable(KeyedTable[BinEntry]):
+    """Newest first."""
+
+    def key_of(self, row: BinEntry) -> str:
+        return row.key
+
+    def list_rows(self, frame: Frame) -> None:
+        binned = frame.snapshot.binned
+        present = {entry.key: entry for entry in binned}
+        self.rows.take(binned, present, frame.now, lambda _: "no longer in the bin")
+
+    def _columns(self, cells: int) -> tuple[int, int, int, int]:
+        """Cells of the name, and where ``binned``, ``by`` and ``why`` begin."""
+        name = 36 if cells >= 100 else 28
+        binned = 3 + name + 2
+        return name, binned, binned + 9, binned + 9 + (19 if cells >= 100 else 12)
+
+    def heads(self, frame: Frame, width: int) -> Line:
+        _, binned, by, why = self._columns(width)
+        line = Line(frame.palette).to(3).put("name", "dim").to(binned).put("binned", "dim").to(by).put("by", "dim")
+        return line.to(why).put("why", "dim").right("fails", "dim", end=width - 1)
+
+    def draw(self, frame: Frame, row: BinEntry, line: Line, chosen: bool, width: int) -> None:
+        name, binned, by, why = self._columns(width)
+        line.put(elide_middle(visible(row.name), name, shape("⋯")), bold=chosen).to(binned)
+        since = f"{age(seconds_between(row.binned_at, frame.data_now))} ago" if row.binned_at else "-"
+        line.put(since, "soft" if row.binned_at else "line").to(by)
+        line.put(elide_middle(who(visible(row.who or "-")), why - by - 2, shape("⋯")), "text" if row.who else "line")
+        line.to(why).put(elide_end(row.problem or bin_reason(row), width - 9 - why, shape("⋯")))
+        failures = row.record.failures if row.record else 0
+        line.right(str(failures) if failures else "-", "amber" if failures > 1 else "line", end=width - 1)
+
+    def draw_ghost(self, _frame: Frame, ghost: Ghost[BinEntry], line: Line, width: int) -> None:
+        name, binned, _, _ = self._columns(width)
+        line.put(elide_middle(visible(ghost.item.name), name, shape("⋯")), "dim").to(binned).put(ghost.why, "soft")
+
+    def empty(self, frame: Frame) -> Sequence[Line]:
+        return [Line(frame.palette), Line(frame.palette).to(3).put("Nothing is in the bin", "soft")]
+
+
+class _BinDetail(Panel):
+    """What the chosen one was when it was binned."""
+
+    entry: BinEntry | None = None
+
+    def show(self, entry: BinEntry | None) -> None:
+        """Shows another entry; None: there is none to show."""
+        if entry is not self.entry:
+            self.entry = entry
+            self.redraw()
+
+    def lines(self, frame: Frame, width: int) -> Sequence[Line]:
+        entry, palette, height = self.entry, frame.palette, self.size.height
+        if entry is None:
+            return ()
+        when = f"binned {clock_time(entry.binned_at)}" if entry.binned_at else "binned by TaskFlow"
+        title = elide_middle(visible(entry.name), max(12, width - 30), shape("⋯"))
+        drawn = [Line(palette).gap(1).section(title, when, end=width - 1)]
+        for label, text in (("uuid", entry.uuid or "none"), ("was", entry.node), ("why", bin_reason(entry))):
+            drawn.append(Line(palette).gap(2).put(label, "dim").to(12).put(elide_end(text, width - 13, shape("⋯"))))
+        if entry.record is not None and entry.record.history:
+            drawn += attempt_lines(entry.record.history, frame, palette, width, height - len(drawn) - 2)
+        drawn += [Line(palette)] * max(0, height - len(drawn) - 1)
+        told = "Restoring puts the job back with its failures counted from 0 and its history kept."
+        return [*drawn[: height - 1], Line(palette).gap(1).put(elide_end(told, width - 2, shape("⋯")), "soft")]
+
+
+class BinScreen(ViewScreen):
+    """View 2."""
+
+    view = "bin"
+    AUTO_FOCUS = "BinTable"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        keys.RESTORE,
+        keys.MARK,
+        keys.REPLAY,
+        keys.UNDO,
+        keys.COPY,
+        keys.CLEAR,
+        keys.HELP,
+        keys.QUIT,
+    ]
+
+    def top_line(self) -> Counts:
+        return _BinCounts()
+
+    def body(self) -> ComposeResult:
+        yield BinTable()
+        yield _BinDetail()
+
+    @property
+    def table(self) -> BinTable:
+        return self.query_one(BinTable)
+
+    def take(self, frame: Frame) -> None:
+        detail = self.query_one(_BinDetail)
+        detail.display = not frame.fold.tiny
+        detail.styles.height = 12 if frame.fold.height >= 32 else 8
+        super().take(frame)
+        detail.show(self.table.rows.current)
+
+    def on_cursor_moved(self, message: CursorMoved) -> None:
+        message.stop()
+        self.query_one(_BinDetail).show(self.table.rows.current)
+
+    def action_mark(self) -> None:
+        self.table.toggle_mark()
+
+    def action_clear(self) -> None:
+        self.table.clear_marks()
+
+    def action_restore(self) -> None:
+        self.console_app.acts.restore(self.table.rows.targets())
+
+    def action_replay(self) -> None:
+        entry = self.table.rows.current
+        if entry is not None:
+            self.console_app.acts.replay(entry.uuid, visible(entry.name))
+
+    def action_copy(self) -> None:
+        rows = [
+            "\t".join(visible(part) for part in (entry.name, entry.key, entry.who or "-", bin_reason(entry)))
+            for entry in self.table.rows.targets()
+        ]
+        self.console_app.copy("\n".join(rows), f"{len(rows)} line{'s' if len(rows) != 1 else ''}")

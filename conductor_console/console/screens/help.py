@@ -1,0 +1,104 @@
+"""The help: every key of the view it was asked from, made from the bindings that act; and what the glyphs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from conductor_console.console.frame import Frame
+from conductor_console.console.glyphs import STANDINGS, ascii_only, shape
+from conductor_console.console.paint import Line
+from conductor_console.console.widgets.panel import Panel
+from conductor_console.observatory.snapshot import Standing
+from conductor_console.text import elide_end
+
+MEANINGS: Final[Mapping[Standing, str]] = {
+    "cycling": "fails again and again",
+    "malformed": "not a posting anyone can work on",
+    "no-access": "we may not read it",
+    "suspect": "failed twice, or its conductor is gone",
+    "held": "waits out the time after a failure",
+    "claimed": "a conductor works on it",
+    "waiting": "for a conductor",
+}
+
+
+class _Keys(Panel):
+    """Scrolls by lines where the terminal is too low."""
+
+    def __init__(self, bindings: Sequence[Binding]) -> None:
+        super().__init__()
+        self._told = bindings
+        self._top = 0
+
+    def move(self, by: int) -> None:
+        """Scrolls."""
+        self._top = max(0, min(self._top + by, len(self._all(self.size.width)) - self.size.height))
+        self.redraw()
+
+    def lines(self, _frame: Frame, width: int) -> Sequence[Line]:
+        drawn, height = self._all(width), self.size.height
+        if len(drawn) > height:
+            drawn[0] = Line().section("Keys", "down for more, esc closes this", end=width)
+        return drawn[:1] + drawn[self._top + 1 : self._top + height]
+
+    def _all(self, width: int) -> list[Line]:
+        drawn = [Line().section("Keys", "esc closes this", end=width)]
+        for key, tells in described(self._told):
+            drawn.append(
+                Line().gap(1).put(key, "accent", bold=True).to(17).put(elide_end(tells, width - 18, shape("⋯")))
+            )
+        drawn += [Line(), Line().section("States", end=width)]
+        for standing, meaning in MEANINGS.items():
+            line = Line().gap(1).sign(STANDINGS[standing])
+            drawn.append(line.to(17).put(elide_end(meaning, width - 18, shape("⋯")), "soft"))
+        return drawn
+
+
+def described(bindings: Sequence[Binding]) -> list[tuple[str, str]]:
+    """Keys and what they do; those of which the same is told stand on one line."""
+    keys: dict[str, list[str]] = {}
+    # What the footer shows comes first here too.
+    for binding in sorted(bindings, key=lambda binding: not binding.show):
+        if binding.tooltip:
+            shown = binding.key_display or binding.key
+            names = keys.setdefault(binding.tooltip, [])
+            if shown not in names:
+                names.append(shown)
+    return [(" ".join(names), tells) for tells, names in keys.items()]
+
+
+class HelpScreen(ModalScreen[None]):
+    """Any of the keys it tells closes it as well as esc."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter,ctrl+c", "dismiss", "close", key_display="esc"),
+        Binding("down,j", "move(1)", show=False),
+        Binding("up,k", "move(-1)", show=False),
+        Binding("pagedown,space", "move(10)", show=False),
+        Binding("pageup", "move(-10)", show=False),
+    ]
+
+    def __init__(self, bindings: Sequence[Binding]) -> None:
+        super().__init__()
+        self._told = bindings
+
+    def compose(self) -> ComposeResult:
+        size = self.app.size
+        dialog = Vertical(id="dialog", classes="-ascii" if ascii_only() else "")
+        dialog.styles.width = min(78, size.width - 4)
+        dialog.styles.height = min(len(described(self._told)) + len(MEANINGS) + 7, size.height - 2)
+        with dialog:
+            yield _Keys(self._told)
+
+    def take(self, frame: Frame) -> None:
+        """Hands the frame on."""
+        self.query_one(_Keys).take(frame)
+
+    def action_move(self, by: int) -> None:
+        self.query_one(_Keys).move(by)

@@ -1,0 +1,83 @@
+"""The counts, which add up; or, while the connection is lost, the banner that says so and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conductor_console.console.frame import Frame
+from conductor_console.console.glyphs import STANDINGS, shape
+from conductor_console.console.paint import Line
+from conductor_console.console.widgets.panel import Panel
+from conductor_console.console.widgets.tabs import VIEWS
+from conductor_console.console.words import seconds_between
+from conductor_console.observatory.snapshot import STANDINGS as ORDER
+from conductor_console.text import age, clock_time, elide_end, visible, width
+
+#: These are told also when there are none: a count that comes and goes would move its neighbours.
+ALWAYS = frozenset({"cycling", "held", "claimed", "waiting", "binned"})
+
+
+class Counts(Panel):
+    """One line."""
+
+    DEFAULT_CSS = """
+    Counts { height: 1; }
+    """
+
+    def lines(self, frame: Frame, width: int) -> Sequence[Line]:
+        return [_banner(frame, width) if frame.lost else self.counts(frame, width)]
+
+    def counts(self, frame: Frame, width: int) -> Line:
+        """The line while all is well; views other than jobs have their own."""
+        snapshot = frame.snapshot
+        end = width - 1
+        line = Line().gap(1)
+        between = 3 if frame.fold.product else 2
+        tail = views_hint(frame)
+        if snapshot.uncounted:
+            tail = f"! attempts are not counted: {visible(snapshot.uncounted, 120)}"
+        least = end - (len(tail) + 2 if tail and not snapshot.uncounted else 0)
+        total = f"{snapshot.total:,}"
+        line.put(total, "text", bold=True).gap(1).put("job" if snapshot.total == 1 else "jobs", "soft")
+        for standing in ORDER:
+            count = snapshot.counts.get(standing, 0)
+            if not count and standing not in ALWAYS:
+                continue
+            sign = STANDINGS[standing]
+            if line.cells + between + len(f"{count:,} {sign.word}") > least:
+                break
+            role = "dim" if not count else "soft" if sign.role == "dim" else sign.role
+            line.gap(between).put(f"{count:,}", role, bold=count > 0)
+            line.gap(1).put(sign.word, "soft" if count else "dim")
+        room = end - line.cells - between
+        if tail and room >= min(len(tail), 24):
+            line.right(elide_end(tail, room, shape("⋯")), "amber" if snapshot.uncounted else "dim", end=end)
+        return line
+
+
+def views_hint(frame: Frame) -> str:
+    """Where the tabs are folded: how to get to the other views."""
+    return "" if frame.fold.tabs else f"1-{len(VIEWS)} views"
+
+
+def _banner(frame: Frame, cells: int) -> Line:
+    """One red line: since when, when it is tried again, why, and of when the data is. The reason goes first."""
+    connection = frame.snapshot.connection
+    line = Line(ground="red-ground").glyph("▌", "red").gap(1).glyph("✗", "red", bold=True).gap(1)
+    if connection.state == "closed":
+        line.put("Connection closed", "red", bold=True)
+    else:
+        since = seconds_between(connection.since, frame.now)
+        ago = f"{since:.0f} s" if since < 120 else age(since)
+        line.put(f"Connection lost {ago} ago", "red", bold=True)
+    if connection.next_try is not None:
+        line.gap(3).put("next try in ").put(f"{seconds_between(frame.now, connection.next_try):.0f} s", bold=True)
+    dated = clock_time(frame.snapshot.taken_at) if frame.fold.product else f"{frame.snapshot.taken_at:%H:%M:%SZ}"
+    data = 3 + len("data of ") + len(dated)
+    detail = visible(connection.detail, 200)
+    room = cells - 1 - line.cells - data - 3
+    if detail and room >= min(12, width(detail)):
+        line.gap(3).put(elide_end(detail, room, shape("⋯")), "soft")
+    if line.cells + data < cells:
+        line.gap(3).put("data of ", "soft").put(dated, bold=True)
+    return line

@@ -1,0 +1,122 @@
+"""How the screen says things: short forms of who and where, why a job left, what came of an act."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Final
+
+from conductor_console.jobboards.attempts import FAILURES, Cause
+from conductor_console.jobboards.base import BinEntry
+from conductor_console.observatory.snapshot import EventView, JobView, Snapshot
+from conductor_console.operations import Result
+from conductor_console.text import duration, plural, visible
+
+_PID = re.compile(r":\d+$")
+PRIORITIES: Final = {"VERY_HIGH": "v.hi", "HIGH": "high", "NORMAL": "norm", "LOW": "low", "VERY_LOW": "v.lo"}
+URGENT: Final = frozenset({"VERY_HIGH", "HIGH"})
+
+
+def who(name: str) -> str:
+    """A conductor's name without its process: ``c1@host:4121`` is ``c1@host``."""
+    return _PID.sub("", name)
+
+
+def place(cause: Cause, parts: int = 2) -> str:
+    """Where it broke, short: ``neutron/base.py:214``; with ``parts=1`` ``base.py:214``."""
+    return "/".join(cause.where.partition(" in ")[0].split("/")[-parts:])
+
+
+def held_for(seconds: float) -> str:
+    """A running time in at most six cells: ``38:10``, ``2h03m``, ``4d 02h``."""
+    if 3600 <= seconds < 86400:
+        return f"{int(seconds) // 3600}h{int(seconds) % 3600 // 60:02d}m"
+    return duration(seconds)
+
+
+def seconds_between(earlier: datetime, later: datetime) -> float:
+    """Seconds from one to the other, never negative: two clocks never quite agree."""
+    return max(0.0, (later - earlier).total_seconds())
+
+
+def next_try(job: JobView, now: datetime) -> str:
+    """When a held job may be tried again: ``next 4:10``; empty for one that is not held."""
+    if job.owner is not None or job.hold_until is None:
+        return ""
+    return f"next {held_for(seconds_between(now, job.hold_until))}"
+
+
+def failed_of(job: JobView, *, short: bool = False) -> str:
+    """``6 of 7 attempts failed, bin at 8``."""
+    if not job.tries:
+        return "no attempt counted yet"
+    failed = max(job.failures, sum(1 for attempt in job.attempts if attempt.outcome in FAILURES))
+    attempts = "" if short else " attempt" if job.tries == 1 else " attempts"
+    limit = f", bin at {job.limit}" if job.limit is not None else ""
+    return f"{failed} of {job.tries}{attempts} failed{limit}"
+
+
+def bin_reason(entry: BinEntry) -> str:
+    """Why a job is in the bin, as far as anyone wrote it down."""
+    return visible(entry.why, 200) if entry.why else "moved by TaskFlow"
+
+
+class Departures:
+    """Why jobs left, as far as a picture tells; looked up only when one did."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    @cached_property
+    def _binned(self) -> dict[str, BinEntry]:
+        binned = {entry.uuid: entry for entry in self._snapshot.binned if entry.uuid is not None}
+        return binned | {entry.key: entry for entry in self._snapshot.binned}
+
+    @cached_property
+    def _news(self) -> dict[str, EventView]:
+        """The event that tells most of each job: that a conductor was done with it more than that it left."""
+        return {event.key: event for event in sorted(self._snapshot.events, key=_tells)}
+
+    def why(self, key: str) -> str:
+        """Why the job of that key is no longer on the board."""
+        entry = self._binned.get(key)
+        if entry is not None:
+            by = f" by {visible(entry.who, 80)}" if entry.who else ""
+            return f"in the bin{by}: {bin_reason(entry)}"
+        news = self._news.get(key)
+        return news.text if news is not None else "left the board"
+
+
+def _tells(event: EventView) -> tuple[bool, datetime]:
+    return event.kind == "attempt_closed", event.at
+
+
+_DONE: Final = {
+    "bin": "moved to the bin",
+    "delete": "deleted for good",
+    "restore": "restored",
+    "retry": "to be retried now",
+    "undo": "undone",
+}
+
+
+def told(verb: str, results: Sequence[Result]) -> tuple[str, str]:
+    """One line of what came of an act, and its role: ``2 moved to the bin, u undoes it; 1 changed under you: …``."""
+    done = [result for result in results if result.result == "done"]
+    parts = []
+    if done:
+        parts.append(f"{len(done):,} {_DONE[verb]}" + (", u undoes it" if verb in ("bin", "restore") else ""))
+    for verdict, phrase in (("changed", "changed under you"), ("gone", "gone already"), ("refused", "refused")):
+        those = [result for result in results if result.result == verdict]
+        if those:
+            why = next((result.why for result in those if result.why), "")
+            parts.append(f"{len(those):,} {phrase}" + (f": {why}" if why else ""))
+    role = "red" if any(result.result == "refused" for result in results) else "text" if done else "amber"
+    return "; ".join(parts) or "Nothing to do", role
+
+
+def jobs(count: int) -> str:
+    """``1 job``, ``3 jobs``."""
+    return plural(count, "job")
