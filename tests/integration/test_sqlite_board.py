@@ -73,15 +73,15 @@ def test_a_second_board_on_the_file_does_not_blind_the_first(
     board: SQLiteJobBoard, path: Path, start: Callable[..., Child]
 ) -> None:
     """POSIX locks are the process's: closing any other handle on the file drops those that SQLite holds."""
-    child = start(OBEYS, path)
-    for number in range(5):
-        with connected(path) as second:
-            second.refresh()
-        assert child.ask(f"board.post('j{number}').name") == f"j{number}"
-        eventually(lambda: board.job_count == number + 1, what="the other process's posting")  # noqa: B023
+    with connected(path) as second:
+        second.refresh()
     board.ensure()
-    assert child.ask("board.post('last').name") == "last"
-    eventually(lambda: board.job_count == 6, what="the posting after looking at the file again")
+    for number in range(3):
+        # Who closes the file last takes its log away: a board whose locks were dropped would go on reading the old one.
+        child = start(OBEYS, path)
+        assert child.ask(f"board.post('j{number}').name") == f"j{number}"
+        assert child.ask("board.close()") == "None"
+        eventually(lambda: board.job_count == number + 1, what="the other process's posting")  # noqa: B023
 
 
 def test_a_killed_process_frees_its_claim_at_once(
