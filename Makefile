@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_FLAGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit screenshots servers clean
+.PHONY: help demo test lint unit soak screenshots servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ lint: $(VENV)/.test-installed ## ruff, mypy --strict, import-linter
 
 unit: $(VENV)/.test-installed ## The tests that need no server
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_FLAGS)
+
+soak: $(VENV)/.test-installed servers ## The random doings on real boards, for a long time
+	@MODEL_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_board_model.py $(PYTEST_FLAGS)
 
 screenshots: $(VENV)/.test-installed ## Draw screenshots/ anew from the real app
 	@$(BIN)/python screenshots/make.py
