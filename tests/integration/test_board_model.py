@@ -108,7 +108,8 @@ class World:
         """An empty board for the next; whatever is left is taken away as an operator does."""
         one = self.clients[0].board
         one.refresh()
-        for entry in (*one.listing().jobs.values(), *one.listing().binned.values()):
+        left: list[JobEntry | BinEntry] = [*one.listing().jobs.values(), *one.listing().binned.values()]
+        for entry in left:
             one.delete(entry)
 
     # -- steps ---------------------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class World:
     def do(self, verb: str, number: int, entry: Any) -> None:
         board = self.clients[number].board
         if verb in ("claim", "settle"):
-            job = board.make_job(entry)  # type: ignore[attr-defined]
+            job = board.make_job(entry)
             if verb == "settle":
                 board.settle(job, NO_HOLD)
                 return
