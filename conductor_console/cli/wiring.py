@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from conductor_console import jobboards, persistence, settings
@@ -101,6 +102,8 @@ def open_workplace(
     with contextlib.ExitStack() as stack:
         # URLs first: a bad one is told before anything is opened.
         conf = settings.board_conf(board_url)
+        if conf["board"] not in entry_points(group=jobboards.GROUP).names:
+            raise UsageError(f"a {conf['board']} board cannot be watched or counted: use zk:// or sqlite://")
         store = (
             stack.enter_context(
                 open_store(store_url, read_only=read_only or access == "attached", make=access == "own")
@@ -108,9 +111,7 @@ def open_workplace(
             if store_url is not None
             else None
         )
-        board = jobboards.fetch(conf, name=acting, persistence=store, policy=policy, read_only=read_only)
-        if not isinstance(board, LedgerBoard):
-            raise UsageError(f"a {conf['board']} board cannot be watched or counted yet: use zk:// or sqlite://")
+        board: LedgerBoard = jobboards.fetch(conf, name=acting, persistence=store, policy=policy, read_only=read_only)
         stack.callback(board.close)
         if access == "own":
             board.ensure()

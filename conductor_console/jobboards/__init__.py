@@ -14,6 +14,7 @@ from conductor_console.text import visible
 
 GROUP: Final = "conductor_console.jobboards"
 TASKFLOW_GROUP: Final = "taskflow.jobboards"
+_OURS: Final = frozenset({"policy", "read_only"})
 
 
 def fetch(
@@ -43,7 +44,11 @@ def fetch(
     if client is not None:
         options["client"] = client
     try:
-        return found.load()(name, conf, **options)
+        made = found.load()
+        if found.group != GROUP:
+            # TaskFlow's own boards, and third parties', know nothing of what ours take on top.
+            options = {key: value for key, value in options.items() if key not in _OURS or value}
+        return made(name, conf, **options)
     except ConsoleError:
         raise
     except (ImportError, TypeError, ValueError, excp.TaskFlowException) as error:

@@ -153,7 +153,7 @@ def test_without_a_terminal_there_is_no_screen(cli: Cli, board: str, store: str)
 
 
 # -- what cannot be reached, or meant ----------------------------------------------------------------------------------
-@pytest.mark.parametrize("url", ["nonsense", "ftp://somewhere/x", "zk://h:x/y", "zk:///x"])
+@pytest.mark.parametrize("url", ["nonsense", "ftp://somewhere/x", "zk://h:x/y", "zk:///x", "redis://h/0", "etcd://h/x"])
 def test_a_bad_url_is_usage(cli: Cli, url: str) -> None:
     said = cli("jobs", "list", url)
     assert said.code == 2

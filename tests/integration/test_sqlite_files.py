@@ -257,3 +257,10 @@ def test_what_cannot_be_fetched_is_told_in_one_line(conf: Any, told: str) -> Non
     assert told in str(error.value)
     assert "\n" not in str(error.value)
     assert "\x1b" not in str(error.value)
+
+
+def test_taskflows_own_kinds_load_by_name() -> None:
+    found = jobboards.fetch("redis://127.0.0.1/0", name="n", policy=None, read_only=False)
+    assert (type(found).__name__, found.name) == ("RedisJobBoard", "n")
+    with pytest.raises(UsageError, match="read_only"):
+        jobboards.fetch("redis://127.0.0.1/0", read_only=True)
