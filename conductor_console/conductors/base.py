@@ -249,7 +249,7 @@ class ExecutorConductor(taskflow_base.Conductor):
 
     def _take(self, executor: Any, job: Job) -> bool:
         """Claims and dispatches the job, if it is to be had."""
-        if not self.gate.admits(job):
+        if not self._admitted(job):
             self.pass_over(job, self.gate.factory(job) or "")
             return False
         if not IN_FLIGHT.enter(job.uuid, self._wake.set):
@@ -271,13 +271,27 @@ class ExecutorConductor(taskflow_base.Conductor):
         try:
             future = executor.submit(self._attempt, job)
         except RuntimeError:
-            # The executor was shut down behind our back.
+            # The executor was shut down behind our back, or there are no more threads to be had.
             self._running.pop(job.uuid, None)
             IN_FLIGHT.leave(job.uuid)
             self.board.close(job, Ending("released", "abandon"))
             raise
         future.add_done_callback(self._look_at)
         return True
+
+    def _admitted(self, job: Job) -> bool:
+        """Whether its factory is allowed here, as far as that can be told before it is claimed.
+
+        :raises StorageFailure: when the store does not answer.
+        """
+        try:
+            return self.gate.admits(job)
+        except excp.StorageFailure:
+            if not self.store.answers():
+                raise
+            # The store is well, so it is this job that cannot be read. It must not keep the others waiting: claimed,
+            # it fails and is counted, and no code of it is run, since the flow is looked at again before that.
+            return True
 
     # -- one job -----------------------------------------------------------------------------------------------------
     def _attempt(self, job: Job) -> None:

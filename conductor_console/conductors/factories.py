@@ -12,6 +12,7 @@ from taskflow import exceptions as excp
 from taskflow.jobs.base import Job
 
 from conductor_console.errors import UsageError
+from conductor_console.text import visible
 
 
 class FactoryRule:
@@ -69,7 +70,7 @@ class Gate:
     def admits(self, job: Job) -> bool:
         """Whether the job may be claimed. A job whose factory the store does not tell may: no code of it is run.
 
-        :raises StorageFailure: when the store does not answer.
+        :raises StorageFailure: when the store does not answer, or fails at this one job.
         """
         if self.rule.any:
             return True
@@ -113,4 +114,9 @@ class Gate:
                 flows = list(connection.get_flows_for_book(job.book_uuid, lazy=True))
             except excp.NotFound:
                 return None
+            except excp.StorageFailure:
+                raise
+            except Exception as error:  # what a posting names may be anything, and TaskFlow's own backends trip over it
+                told = f"the flow of job {visible(job.uuid, 80)} cannot be looked up: {visible(repr(error), 200)}"
+                raise excp.StorageFailure(told) from error
         return factory_of(flows[0]) if len(flows) == 1 else None

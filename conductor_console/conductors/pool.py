@@ -27,18 +27,19 @@ class DaemonPool(futures.Executor):
         self._over = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
-        """:raises RuntimeError: when the pool was shut down."""
+        """:raises RuntimeError: when the pool was shut down, or the thread it takes cannot be made; nothing is done."""
         future: futures.Future[Any] = futures.Future()
         with self._lock:
             if self._over:
                 raise RuntimeError("the pool was shut down")
-            self._calls.put((future, fn, args, kwargs))
             if self._idle:
                 self._idle -= 1
             elif len(self._threads) < self._size:
                 thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads) + 1}", daemon=True)
-                self._threads.append(thread)
+                # Before the call is queued: one that is refused must not be made by another thread later on.
                 thread.start()
+                self._threads.append(thread)
+            self._calls.put((future, fn, args, kwargs))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

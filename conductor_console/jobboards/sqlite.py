@@ -61,7 +61,8 @@ class SQLiteJobBoard(PicturedBoard):
             raise UsageError("a SQLite board needs a file, such as sqlite:////srv/board.db")
         self.policy = policy or Policy()
         self.read_only = read_only
-        self._path = Path(path).absolute()
+        # The file itself, whatever links lead to it: the lock files lie beside it, and all processes must find them.
+        self._path = Path(os.path.realpath(path))
         self._database = Database(self._path, float(conf.get("timeout", DEFAULT_TIMEOUT)), read_only)
         self._sessions = Sessions(self._path.with_name(self._path.name + ".locks"))
         self._begin()
@@ -110,13 +111,17 @@ class SQLiteJobBoard(PicturedBoard):
             return
         self._connected = False
         self._mirror.stop()
+        self._end_session()
+        self._database.close()
+        self._dispatcher.stop()
+
+    def _end_session(self) -> None:
+        """Lets go of every claim, without writing."""
         with self._mirror.lock:
             session, self._session = self._session, None
             self._mine.clear()
         if session is not None:
             self._sessions.end(session)
-        self._database.close()
-        self._dispatcher.stop()
 
     def refresh(self) -> None:
         self._need_connection()
@@ -291,7 +296,11 @@ class SQLiteJobBoard(PicturedBoard):
 
     def holds(self, job: taskflow_base.Job) -> bool:
         entry = self.picture.get(job.uuid)
-        if not self.connected or self._mirror.file_gone or entry is None or entry.claim is None:
+        if not self.connected or entry is None or entry.claim is None:
+            return False
+        if self._mirror.file_gone:
+            # Whoever is told so stops its work for good: should the file come back, nobody would let the job go.
+            self._end_session()
             return False
         return entry.claim.id == self._mine.get(entry.key)
 

@@ -88,10 +88,10 @@ class Claims:
 
     def holds(self, job: Job) -> bool:
         """Whether the claim on the job stands, as far as is known here."""
-        held = self.held(job)
-        if held is None or (self._silent_since is None and not self._stands(held)):
+        if self._give_up():
             return False
-        return not self._silent_too_long()
+        held = self.held(job)
+        return held is not None and (self._silent_since is not None or self._stands(held))
 
     def _current(self, held: Held) -> bool:
         with self._guard:
@@ -150,12 +150,22 @@ class Claims:
         with self._guard:
             if self._silent_since is None:
                 self._silent_since = time.monotonic()
+        self._give_up()
+
+    def _give_up(self) -> bool:
+        """Gives all claims up where the silence lasted for a session's time, and says whether it did.
+
+        Whoever is told so stops its work for good. It must not depend on who asks first, a worker or the board's
+        thread: a claim that nobody works on has to be among those that are let go should the session live on.
+        """
+        with self._guard:
             if not self._silent_too_long():
-                return
+                return False
             lost, self._held = self._held, {}
             self._given_up.update(lost)
         for held in lost.values():
             self._released(held.entry)
+        return True
 
     def in_step(self) -> None:
         """All that moved was read: claims that are gone are dropped, those that nobody wants are let go."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,6 +26,19 @@ from conductor_console.persistence.writer import T, Work, Writer
 #: Seconds for which a locked or lost database is tried again before its callers are told.
 RETRY_FOR = 15.0
 
+#: Engines that came with a fork. Closing (or collecting) their connections here could disturb the parent's.
+_inherited: list[sa.Engine] = []
+#: The stores of this process.
+_stores: weakref.WeakSet[SQLBackend] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_stores):
+        store.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
 
 class SQLBackend(base.Backend):
     """A store on SQLite, PostgreSQL or MySQL. Thread safe. Nothing is opened until it is needed, nothing is created
@@ -42,18 +57,30 @@ class SQLBackend(base.Backend):
         self.read_only = read_only
         self._engine = engine.create(self._url, conf, read_only=read_only)
         # A SQLite database in memory is one connection, which threads can only use in turn.
-        in_memory = self._url.get_backend_name() == "sqlite" and self._path is None
-        self._turn: threading.RLock | contextlib.nullcontext[None] = (
-            threading.RLock() if in_memory else contextlib.nullcontext()
-        )
-        self._upgrading = threading.Lock()
+        self._in_memory = self._url.get_backend_name() == "sqlite" and self._path is None
         self._tables_seen: set[str] = set()
         self._closed = False
+        self._begin()
+        _stores.add(self)
+
+    def _begin(self) -> None:
+        """Locks and the writer, and what they guard: made anew in a child made by fork, where the threads are not."""
+        self._turn: threading.RLock | contextlib.nullcontext[None] = (
+            threading.RLock() if self._in_memory else contextlib.nullcontext()
+        )
+        self._upgrading = threading.Lock()
         #: The flows being worked on here.
         self.bound = Bound()
         self._writer = Writer(
-            self._write_connection, self._unit, self._failure, float(conf.get("retry_for", RETRY_FOR))
+            self._write_connection, self._unit, self._failure, float(self._conf.get("retry_for", RETRY_FOR))
         )
+
+    def after_fork(self) -> None:
+        """In the child: leaves the parent's connections alone and begins anew; what it works on is the parent's."""
+        if not self._in_memory:
+            _inherited.append(self._engine)
+            self._engine = engine.create(self._url, self._conf, read_only=self.read_only)
+        self._begin()
 
     def __repr__(self) -> str:
         return f"SQLBackend({self.url!r})"
@@ -197,6 +224,11 @@ class SQLBackend(base.Backend):
         """A flow's state; None where it has none yet or there is no such flow."""
         with self.reading("reading a flow's state") as connection:
             return rows.flow_state(connection, flow_uuid)
+
+    def flow_steps(self, flow_uuid: str) -> tuple[tuple[str, str | None], ...]:
+        """The flow's atoms by name and state, in the order of their making; none where there is no such flow."""
+        with self.reading("reading a flow's steps") as connection:
+            return rows.flow_steps(connection, flow_uuid)
 
     def resolve(self, uuid: str) -> list[str]:
         """The uuids of the flows that a flow's, a logbook's or a job's uuid means, oldest first; none if unknown.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
+from taskflow.storage import Storage
 
 from conductor_console.clock import naive_utc
 from conductor_console.persistence import schema
@@ -107,6 +108,21 @@ def flow_state(connection: sa.Connection, flow_uuid: str) -> str | None:
     """The flow's state; None where it has none yet, or where there is no such flow."""
     state = connection.scalar(sa.select(schema.flowdetails.c.state).where(schema.flowdetails.c.uuid == flow_uuid))
     return None if state is None else str(state)
+
+
+#: TaskFlow keeps the values a flow was given in an atom of this name; it is no step of the flow.
+_INJECTOR: Final = Storage.injector_name
+
+
+def flow_steps(connection: sa.Connection, flow_uuid: str) -> tuple[tuple[str, str | None], ...]:
+    """The flow's atoms by name and state, in the order of their making; none where there is no such flow."""
+    atoms = schema.atomdetails
+    query = (
+        sa.select(atoms.c.name, atoms.c.state)
+        .where(atoms.c.parent_uuid == flow_uuid, atoms.c.name != _INJECTOR)
+        .order_by(atoms.c.created_at, atoms.c.name)
+    )
+    return tuple((str(row.name), row.state) for row in connection.execute(query))
 
 
 def resolve(connection: sa.Connection, uuid: str, *, journal: bool) -> list[str]:

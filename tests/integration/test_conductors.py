@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
 from taskflow import exceptions as excp
 from taskflow import states
 from taskflow.conductors import backends
 from taskflow.persistence import models
+from taskflow.persistence.backends import impl_sqlalchemy
 
 from conductor_console import conductors
 from conductor_console.clock import utcnow
+from conductor_console.conductors.stores import StorePort
 from conductor_console.jobboards.attempts import Policy
 from tests import flows
-from tests.integration.conducting import Rig, board_at, memory_store, rig
+from tests.integration.conducting import Rig, Running, board_at, memory_store, rig
 from tests.support import eventually
 
 TASKFLOW_ORDER = [
@@ -267,6 +272,37 @@ def test_without_a_known_factory_no_code_is_run(sqlite: Rig) -> None:
     assert "No book found in job" in (sqlite.in_bin(job).why or "")
 
 
+@pytest.mark.parametrize("store_is_ours", [True, False])
+def test_a_job_that_cannot_be_looked_up_keeps_no_other_waiting(
+    sqlite: Rig, tmp_path: Path, store_is_ours: bool
+) -> None:
+    with board_at({"board": "sqlite", "path": str(tmp_path / "other.db")}, memory_store()) as board:
+        made = sqlite if store_is_ours else Rig(board, board._persistence, tmp_path)
+        sick, _ = made.post("fine", made.effects, details={"flow_uuid": {"not": "a uuid"}}, priority="VERY_HIGH")
+        mine, _ = made.post("fine", made.effects)
+        running = made.start(allow_factories=["tests.flows.*"])
+        try:
+            made.gone(mine)
+            assert "no engine can be made" in (made.in_bin(sick).why or "")
+            assert made.done() == ["one", "two"]
+            assert running.error is None
+        finally:
+            running.stop()
+
+
+def test_a_flow_that_cannot_be_read_is_counted_and_keeps_no_other_waiting(sqlite: Rig) -> None:
+    sick, detail = sqlite.post("fine", sqlite.effects, priority="VERY_HIGH")
+    with sqlite.store._write_connection() as connection, connection.begin():
+        damaged = {"meta": "{no JSON", "uuid": detail.uuid}
+        connection.execute(sa.text("UPDATE flowdetails SET meta = :meta WHERE uuid = :uuid"), damaged)
+    mine, _ = sqlite.post("fine", sqlite.effects)
+    running = sqlite.start(allow_factories=["tests.flows.*"], max_attempts=2)
+    sqlite.gone(mine)
+    assert sqlite.in_bin(sick).why == "failed 2 times in a row"
+    assert sqlite.done() == ["one", "two"]
+    assert running.error is None
+
+
 def test_a_store_that_changed_its_mind_is_noticed(sqlite: Rig) -> None:
     """What is run is what was allowed: the flow's meta is looked at again in the very object that is made."""
     job, _ = sqlite.post("os.getcwd")
@@ -373,6 +409,40 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_job(sqlite: Rig, monkey
     sqlite.gone(job)
     assert sqlite.done() == ["one", "two"]
     assert running.error is None
+
+
+def test_a_store_of_taskflows_that_does_not_answer_is_waited_for(
+    sqlite: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its probe raises what the database raises, not a StorageFailure."""
+    file, away = tmp_path / "theirs" / "flows.db", tmp_path / "away"
+    file.parent.mkdir()
+    theirs = impl_sqlalchemy.SQLAlchemyBackend(
+        {"connection": f"sqlite:///{file}", "engine_args": {"poolclass": NullPool}}
+    )
+    with contextlib.closing(theirs), contextlib.closing(theirs.get_connection()) as connection:
+        connection.upgrade()
+        assert StorePort(theirs).answers()
+        job, _ = flows.post(sqlite.board, theirs, "fine", sqlite.effects)
+        file.parent.rename(away)
+        assert not StorePort(theirs).answers()
+        made = conductors.fetch("blocking", "c1", sqlite.board, persistence=theirs, allow_factories=["tests.flows.*"])
+        running = Running(made)
+        sqlite.running.append(running)
+        asked = threading.Event()
+        answers = made.store.answers
+
+        def answering() -> bool:
+            asked.set()
+            return answers()
+
+        monkeypatch.setattr(made.store, "answers", answering)
+        running.start()
+        assert asked.wait(30)
+        away.rename(file.parent)
+        made.gate.forget(job.uuid)
+        eventually(lambda: running.error or job.uuid not in sqlite.board.listing().jobs, what="the job to be done")
+        assert running.error is None
 
 
 def test_taskflows_own_fetch_loads_ours(sqlite: Rig) -> None:

@@ -214,6 +214,42 @@ def test_a_lock_file_that_was_removed_ends_its_claims(board: SQLiteJobBoard, pat
     board.consume(job, "c1")
 
 
+def test_a_claim_that_a_worker_was_told_is_lost_is_free_when_the_file_is_back(
+    board: SQLiteJobBoard, path: Path
+) -> None:
+    job = board.post("a")
+    board.claim(job, "c1")
+    away = path.rename(path.with_name("away.db"))
+    eventually(lambda: not board.holds(job), what="the loss to be noticed")
+    away.rename(path)
+    eventually(lambda: board.listing().connection.state == "live", what="the file to be found again")
+    assert not board.holds(job)
+    assert board.find_owner(job) is None
+    board.claim(job, "c1")
+    assert board.holds(job)
+    assert [attempt.outcome for attempt in board.attempts(job).history] == [None, "crashed"]
+
+
+def test_a_claim_is_seen_by_whatever_link_the_file_is_reached(
+    board: SQLiteJobBoard, path: Path, tmp_path: Path, start: Callable[..., Child]
+) -> None:
+    file_link, folder_link = tmp_path / "link.db", tmp_path / "link"
+    file_link.symlink_to(path)
+    folder_link.symlink_to(tmp_path, target_is_directory=True)
+    mine = board.post("mine")
+    board.claim(mine, "c1")
+    for link in (file_link, folder_link / path.name):
+        child = start(OBEYS, link)
+        assert "is claimed by c1" in child.ask(f"board.claim(job({mine.uuid!r}), 'child')")
+        theirs = board.post("theirs")
+        child.claim(theirs)
+        with pytest.raises(excp.UnclaimableJob):
+            board.claim(theirs, "c1")
+        with connected(link) as other:
+            assert owner(other, mine) == "c1"
+    assert board.holds(mine)
+
+
 def test_lock_files_of_the_dead_are_swept_and_connecting_makes_none(
     board: SQLiteJobBoard, path: Path, start: Callable[..., Child]
 ) -> None:

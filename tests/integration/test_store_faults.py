@@ -278,6 +278,39 @@ def test_a_killed_process_leaves_no_half_transaction(tmp_path: Path) -> None:
         assert flow.atoms[0].results == len(rows) // 5 - 1
 
 
+_FORKS = """
+import os, sys
+from taskflow.persistence import models
+from conductor_console.persistence.backend import SQLBackend
+
+def save(name):
+    book = models.LogBook(name)
+    book.add(models.FlowDetail(name, uuid=name))
+    store.get_connection().save_logbook(book)
+    return store.flow_rows(name).name
+
+store = SQLBackend({"connection": sys.argv[1]})
+store.ensure()
+print(save("before"), flush=True)
+store.bind("before", job_uuid="j")
+with store._engine.connect():
+    pid = os.fork()
+    if pid == 0:
+        print(save("by the fork"), store.bound.get("before"), flush=True)
+        store.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+print(save("after"), store.bound.get("before").job_uuid, flush=True)
+store.close()
+"""
+
+
+def test_a_fork_writes_by_a_thread_and_connections_of_its_own(path: Path) -> None:
+    script = [sys.executable, "-c", _FORKS, f"sqlite:///{path}"]
+    result = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    assert result.stdout.splitlines() == ["before", "by the fork None", "after j"], result.stderr
+
+
 def line(error: BaseException) -> str:
     """The error as a person gets it."""
     assert isinstance(error, ConsoleError)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from taskflow.types import entity
 
 from conductor_console.clock import utcnow
 from conductor_console.errors import BoardUnreachable, UsageError
-from conductor_console.jobboards import attempts
+from conductor_console.jobboards import attempts, zk_claims
 from conductor_console.jobboards.attempts import Policy, make_cause
 from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Claim, Gone, JobEntry, Refused
 from conductor_console.jobboards.zk_client import as_hex
@@ -949,6 +951,34 @@ class TestBrokenConnections:
             board.claim(again, "c2")
             assert board.attempts(again).attempts == 2
             board.close()
+
+    def test_a_claim_that_a_worker_was_told_is_lost_is_let_go(
+        self, open_board: OpenBoard, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The worker stopped for good, so the claim must not be found standing when the session lives on."""
+        board = open_board()
+        job = board.post("a")
+        board.claim(job, "c1")
+        ahead = 0.0
+        monkeypatch.setattr(zk_claims, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + ahead))
+
+        def told_lost() -> bool:
+            # The worker asks when the silence has lasted for a session's time, before the board's thread looks again.
+            nonlocal ahead
+            ahead = 0.0
+            board._claims.silence()
+            ahead = 60.0
+            return not board.holds(job)
+
+        eventually(told_lost, what="the worker to be told")
+        board.refresh()
+        eventually(lambda: board.find_owner(job) is None, what="the claim to be let go")
+        ahead = 0.0
+        assert not board.holds(job)
+        again = seen(board, job.uuid)
+        eventually(lambda: entry_of(board, job.uuid).claim is None)
+        board.claim(board.make_job(again), "c1")
+        assert [attempt.outcome for attempt in board.attempts(job).history] == [None, "crashed"]
 
     def test_an_answer_that_is_lost(self, open_board: OpenBoard) -> None:
         with running_zookeeper() as server:
