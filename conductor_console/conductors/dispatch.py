@@ -21,6 +21,7 @@ from conductor_console.text import visible
 
 LOG = logging.getLogger(__name__)
 
+_IN_THE_MIDDLE: Final = frozenset({states.RUNNING, states.REVERTING})
 #: What becomes of a job whose flow failed.
 OnFailure = Literal["consume", "abandon", "bin"]
 #: Seconds before a job is tried again that was let go because the store does not answer; it counts as no failure.
@@ -77,6 +78,7 @@ class JobRun:
         self.lost = False
         self.interrupt: KeyboardInterrupt | None = None
         self.store_down = False
+        self._resumes = False
 
     def run(self) -> Ending:
         """Runs the job; raises nothing. What is to be consumed is durable when this returns."""
@@ -125,6 +127,7 @@ class JobRun:
         host, job = self._host, self._job
         flow = host._flow_detail_from_job(job)
         self.flow_uuid = flow.uuid
+        self._resumes = any(atom.state in _IN_THE_MIDDLE for atom in flow)
         host.store.bind(flow.uuid, job_uuid=job.uuid, conductor=host.name, attempt=self._attempt)
         if not host.gate.admits_flow(flow):
             factory = factory_of(flow) or ""
@@ -153,15 +156,22 @@ class JobRun:
                 host.tell(f"{name}_start", details)
                 stage()
                 host.tell(f"{name}_end", details)
-        if engine.storage.get_flow_state() == states.SUSPENDED:
+        state = engine.storage.get_flow_state()
+        if state == states.SUSPENDED:
             return Ending("suspended", "abandon")
+        if state != states.SUCCESS:
+            raise RuntimeError(f"the flow ended as {state}, and no failure tells why")
         return Ending("consumed", "consume")
 
     def _steps(self, engine: Any) -> None:
         """Runs the flow, looking up between its steps: whether to stop, and whether the job is still ours."""
         suspending = False
+        # TaskFlow (6.5) takes an atom that a killed process left running for one that is over, until it was scheduled
+        # anew: a flow suspended before that would end as reverted, without a failure, and its job be lost.
+        suspendable = not self._resumes
         steps = engine.run_iter()
-        for _state in steps:
+        for state in steps:
+            suspendable = suspendable or state == states.WAITING
             if not self._host.board.holds(self._job):
                 self.lost = True
                 if self.flow_uuid is not None:
@@ -169,7 +179,7 @@ class JobRun:
                 # Suspending would write, and whoever holds the job now may be at work. This passes through the engine,
                 # which ends its executor and writes nothing.
                 steps.throw(ClaimLost())
-            if not suspending and self._host.stopping:
+            if suspendable and not suspending and self._host.stopping:
                 engine.suspend()
                 suspending = True
 

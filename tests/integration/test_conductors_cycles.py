@@ -169,6 +169,29 @@ def test_a_job_that_kills_its_process_is_run_again(both: Rig, conf: dict[str, An
     assert both.done() == ["one", "die", "die", "three"]
 
 
+def test_a_conductor_that_is_stopped_as_it_takes_over_a_killed_ones_flow_loses_nothing(
+    both: Rig, conf: dict[str, Any]
+) -> None:
+    job, detail = both.post("dies", both.effects)
+    with process(conf, f"sqlite:///{both.folder / 'flows.db'}", "victim", both.folder) as child:
+        child.wait(60)
+    hasty = both.conductor("hasty")
+
+    def stop(_event: str, details: Any) -> None:
+        details["conductor"].stop()
+
+    hasty.conductor.notifier.register("running_start", stop)
+    hasty.start()
+    (closed,) = eventually(hasty.closed, what="the hasty one to let go")
+    hasty.stop()
+    assert closed["outcome"] == "suspended"
+    assert flows.flow_state(both.store, detail.uuid) == states.SUSPENDED
+    both.start("heir")
+    both.gone(job)
+    assert both.done() == ["one", "die", "die", "three"]
+    assert flows.flow_state(both.store, detail.uuid) == states.SUCCESS
+
+
 def test_a_lost_claim_writes_nothing_more(zookeeper: Zookeeper, zk_path: str, tmp_path: Path) -> None:
     """A session that expires in mid-flow: its conductor gives up, another runs the job, not before the first is out."""
     conf = zookeeper_conf(zookeeper.hosts, zk_path)
