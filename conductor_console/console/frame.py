@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,7 @@ class Frame:
     """A moment of the screen.
 
     :ivar now: the console's clock, UTC. ``notice``: one line of what just happened, and its role.
+    :ivar step: where a flow that runs is now, by its uuid; empty where that is not known (yet).
     :ivar view: the name of the view that is shown.
     """
 
@@ -26,6 +28,7 @@ class Frame:
     view: str = "jobs"
     read_only: bool = False
     notice: tuple[str, str] = ("", "soft")
+    step: Callable[[str], str] = lambda _flow: ""
 
     @property
     def lost(self) -> bool:

@@ -15,6 +15,7 @@ class SnapshotSource(Protocol):
     """The live model: its newest picture, at once."""
 
     def snapshot(self) -> Snapshot: ...
+    def step(self, flow_uuid: str) -> str: ...
 
 
 class Hand(Protocol):

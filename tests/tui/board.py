@@ -288,6 +288,10 @@ class FrozenSource:
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
+    def step(self, flow_uuid: str) -> str:
+        """Where a flow is; what is drawn in the mock-up."""
+        return "attach-vip, step 8 of 11"
+
     def show(self, snapshot: Snapshot) -> None:
         """Another picture; its version is made newer than the last."""
         self._snapshot = replace(snapshot, version=self._snapshot.version + 1)

@@ -61,3 +61,17 @@ async def test_a_cycling_job_is_seen_replayed_and_deleted(place: Workplace, tmp_
         await at.press("q")
         await at.until_left()
     assert place.fleet.workers() == () or {worker.state for worker in place.fleet.workers()} == {"stopped"}
+
+
+async def test_where_a_flow_is_that_runs(place: Workplace, tmp_path: Path) -> None:
+    assert place.observatory is not None
+    assert place.fleet is not None
+    told, gate = str(tmp_path / "told"), tmp_path / "gate"
+    (uuid,) = place.operations.post(PostRequest("tests.flows:gated", "slow", args=[told, str(gate)]))
+    app = ConsoleApp(place.observatory, place.operations, fleet=place.fleet)
+    async with app.run_test(size=(120, 36)) as pilot:
+        at = Driven(app, pilot)
+        place.fleet.start()
+        await at.until(lambda: "two, step 2 of 3" in at.text, "the step that runs")
+        gate.touch()
+        await at.until(lambda: uuid not in place.board.listing().jobs, "the flow to end")

@@ -62,15 +62,16 @@ def _attempt(line: Line, attempt: Attempt, before: Attempt | None, frame: Frame,
     line.right(told, "soft", end=25).right(held_for(seconds_between(attempt.began, ended)), "text", end=31)
     owner = elide_middle(who(attempt.who), 12 if cells >= 100 else 10, shape("⋯"))
     line.to(33).put(owner, "soft").to(max(43, 35 + width(owner)))
-    _why(line, attempt, before, cells)
+    _why(line, attempt, before, frame, cells)
 
 
-def _why(line: Line, attempt: Attempt, before: Attempt | None, cells: int) -> None:
+def _why(line: Line, attempt: Attempt, before: Attempt | None, frame: Frame, cells: int) -> None:
     room = cells - 1 - line.cells
     error = attempt.error
     if attempt.open:
         if attempt.flow:
-            line.put(elide_end(f"flow {attempt.flow}", room, shape("⋯")), "accent")
+            told = frame.step(attempt.flow) or f"flow {attempt.flow}"
+            line.put(elide_end(told, room, shape("⋯")), "accent")
         return
     if error is None:
         return
