@@ -232,3 +232,16 @@ def short_board(url: str) -> str:
         return visible(hosts + conf["path"], 80)
     where = f"{conf.get('host', '')}{conf.get('path') or '/' + str(conf.get('db', conf.get('namespace', '')))}"
     return visible(f"{conf['board']} {where}".strip(), 80)
+
+
+def short_store(url: str) -> str:
+    """How a header names the store: ``flows.db``, ``db1/taskflow``. Never raises.
+
+    :param url: fit to show already, i.e. without a password.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return visible(url, 80)
+    if scheme.partition("+")[0] == "sqlite":
+        return visible(rest.partition("?")[0].rpartition("/")[2] or "a store in memory", 80)
+    return visible(rest.rpartition("@")[2].partition("?")[0], 80)

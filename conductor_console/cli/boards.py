@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from conductor_console.cli import logs, options, output
 
 if TYPE_CHECKING:
     from conductor_console.cli.wiring import Workplace
+    from conductor_console.console.app import ConsoleApp
 
 
 def register(app: typer.Typer) -> None:
@@ -38,15 +40,25 @@ def need_terminal(instead: str) -> None:
 
 
 def show(
-    place: Workplace, *, ascii_only: bool = False, read_only: bool = False, tidy: Callable[[], object] = lambda: None
+    place: Workplace,
+    *,
+    ascii_only: bool = False,
+    read_only: bool = False,
+    tidy: Callable[[], object] = lambda: None,
+    begin: Callable[[threading.Event], object] = lambda _: None,
 ) -> None:
     """The console on a workplace, until it is left.
 
+    :param begin: called before it is shown, with what is set once the first screen is painted.
     :param tidy: what must be done even where the screen cannot be ended in good order.
     """
     from conductor_console.cli.hangup import quit_on_signals
     from conductor_console.cli.wiring import open_replay
     from conductor_console.console.run import run
+
+    def before(app: ConsoleApp) -> None:
+        stack.enter_context(quit_on_signals(app.exit, place.fleet, tidy))
+        begin(app.painted)
 
     assert place.observatory is not None
     with ExitStack() as stack:
@@ -58,7 +70,7 @@ def show(
             operator=place.operator,
             ascii_only=ascii_only,
             read_only=read_only,
-            before=lambda app: stack.enter_context(quit_on_signals(app.exit, place.fleet, tidy)),
+            before=before,
         )
     if code:
         raise typer.Exit(code)

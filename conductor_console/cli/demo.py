@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Jobs with the most failures that the report names.
 _SHOWN = 30
+#: Seconds that the work waits for the first screen at most.
+PAINTING = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +57,7 @@ def demo(
         if screen:
             _on_screen(Path(folder), workers, ascii_only=ascii_only)
             return
-        tally = _bounded(Path(folder), workers, seconds)
+        tally = _bounded(Path(folder), workers, seconds, as_json=as_json)
     if as_json:
         output.print_json(_json(tally))
     else:
@@ -105,12 +107,16 @@ def _on_screen(folder: Path, workers: int, *, ascii_only: bool) -> None:
         fleet, note = place.fleet, place.observatory.note
         poster = scenario.Poster(place.operations)
 
-        def post() -> None:
+        def work(painted: threading.Event) -> None:
+            # Now, and not before: it would slow the start of the screen.
+            painted.wait(PAINTING)
+            if stop.is_set():
+                return
+            fleet.start()
             try:
                 poster.batch(scenario.first_batch())
             except ConsoleError as error:
                 note("problem", f"the demo could not post: {error}")
-            # Now, and not before: its start would slow that of the screen.
             child.start()
             poster.trickle(stop, lambda: len(place.board.listing().jobs))
 
@@ -118,17 +124,21 @@ def _on_screen(folder: Path, workers: int, *, ascii_only: bool) -> None:
             child.stop()
             shutil.rmtree(folder, ignore_errors=True)
 
-        thread = threading.Thread(target=post, name="demo-poster", daemon=True)
-        fleet.start()
-        thread.start()
+        threads: list[threading.Thread] = []
+
+        def begin(painted: threading.Event) -> None:
+            threads.append(threading.Thread(target=work, args=(painted,), name="demo-poster", daemon=True))
+            threads[0].start()
+
         try:
-            boards.show(place, ascii_only=ascii_only, tidy=tidy)
+            boards.show(place, ascii_only=ascii_only, tidy=tidy, begin=begin)
         finally:
             stop.set()
-            thread.join(5.0)
+            for thread in threads:
+                thread.join(5.0)
 
 
-def _bounded(folder: Path, workers: int, seconds: float) -> Tally:
+def _bounded(folder: Path, workers: int, seconds: float, *, as_json: bool) -> Tally:
     """Posts a batch, and half way through another; ends early when nothing is left to do."""
     from conductor_console.cli.wiring import STOP_TIMEOUT
     from conductor_console.demo import scenario
@@ -137,6 +147,9 @@ def _bounded(folder: Path, workers: int, seconds: float) -> Tally:
     began = time.monotonic()
     if sys.stderr.isatty():
         output.tell(f"running sample jobs for {seconds:g} s ...")
+    elif sys.stdout.isatty() and not as_json:
+        output.lines([f"no screen, as standard error is not a terminal: running sample jobs for {seconds:g} s ..."])
+        sys.stdout.flush()
     with _running(folder, workers) as (place, child):
         assert place.fleet is not None
         assert place.observatory is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,6 +75,7 @@ def main(args: list[str] | None = None) -> None:
 
 def call(args: list[str] | None = None) -> int:
     """Runs a command; returns its exit code, whatever happens."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A name that the terminal's encoding lacks is no reason to fail.
@@ -84,6 +86,13 @@ def call(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_stdout()
     return code
+
+
+def _open_streams() -> None:
+    """A standard stream that was closed by whoever started us is none: nothing is read from it, or written to it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
 
 
 def _called(args: list[str] | None) -> int:

@@ -75,6 +75,8 @@ class Selection:
         for text in self.uuids:
             exact = [item for item in items if text in (item.view.key, item.entry.uuid, item.entry.node)]
             found = exact or [item for item in items if len(text) >= PREFIX and item.view.key.startswith(text)]
+            if not found and len(text) < PREFIX:
+                raise UsageError(f"{visible(text, 40)!r} is too short: give {PREFIX} characters of a uuid at least")
             if len(found) > 1:
                 raise UsageError(f"{visible(text, 40)!r} is the beginning of {len(found)} jobs' uuids: give more of it")
             keys.update(item.view.key for item in found)

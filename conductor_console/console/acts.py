@@ -131,13 +131,14 @@ class Acts:
             self._app.say(f"{name} is not a conductor of this process", "amber")
             return
         resume = all(worker.state == "paused" for worker in workers)
-        whom = name or ("all our conductors" if len(workers) > 1 else workers[0].name)
+        several = name is None and len(workers) > 1
+        whom, claims = ("all our conductors", "claim") if several else (workers[0].name, "claims")
 
         def work() -> None:
             (crew.resume if resume else crew.pause)(name)
 
         def then(_: None) -> None:
-            self._app.say(f"{whom} {'claims again' if resume else 'claims nothing more; P resumes'}", "text")
+            self._app.say(f"{whom} {claims} {'again' if resume else 'nothing more; P resumes'}", "text")
 
         run_aside(self._app, "pause", work, then)
 

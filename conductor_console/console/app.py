@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -88,6 +89,8 @@ class ConsoleApp(App[int]):
         self._resting_until = 0.0
         self.now = now
         self._standing = ""
+        self.painted = threading.Event()
+        """Set once the first screen has been painted: from then on other work may take its share."""
         self.acts = Acts(self, operations, fleet, open_replay)
         self.frame = self._framed()
 
@@ -104,6 +107,7 @@ class ConsoleApp(App[int]):
             operator=self._operator,
             view=screen.view if isinstance(screen, ViewScreen) else self.current_mode,
             read_only=self._read_only or snapshot.read_only,
+            step=self._source.step,
             notice=self._notice if self._notice[0] else (self._standing, "soft"),
         )
 
@@ -113,6 +117,7 @@ class ConsoleApp(App[int]):
 
     def on_mount(self) -> None:
         self.set_interval(PULL, self._pull)
+        self.call_after_refresh(self.painted.set)
 
     def _pull(self) -> None:
         """Repaints when the picture moved, and each second for the clocks."""

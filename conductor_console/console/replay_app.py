@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
 
 from textual.app import App
-from textual.binding import Binding, BindingType
 
 from conductor_console.console import glyphs, theme
-from conductor_console.console.keys import QUIT
 from conductor_console.console.screens.replay import ReplayScreen
 from conductor_console.console.theme import Palette
 from conductor_console.replay.tape import Tape
@@ -24,9 +21,6 @@ class ReplayApp(App[None]):
     CSS_PATH = "console.tcss"
     TITLE = "conductor-console"
     ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(QUIT.key, "quit", "quit", show=False, key_display="q", tooltip="Quit")
-    ]
 
     def __init__(self, tape: Tape, *, palette: Palette | None = None, ascii_only: bool = False) -> None:
         chosen = palette or theme.choose("dark", os.environ)

@@ -43,6 +43,7 @@ class Rows(Generic[T]):
         self.height = 1
         self.marks: dict[str, None] = {}
         self._steered = False
+        self._taken: datetime | None = None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     def key_of(self, row: T | Ghost[T]) -> str:
@@ -92,7 +93,10 @@ class Rows(Generic[T]):
         :param why: what to say of a key that is no longer present.
         """
         before, index = self.shown, self.index
-        ghosts = self._ghosts(present, now, why) if before else {}
+        # What went while the list was not looked at is no news to whoever comes back to it.
+        looked = self._taken is not None and now - self._taken <= GHOST
+        self._taken = now
+        ghosts = self._ghosts(present, now, why, looked) if before else {}
         held = self._steered
         self._items, self._present = items, present
         if self.marks:
@@ -109,7 +113,9 @@ class Rows(Generic[T]):
         if not held and self.index >= self.height:
             self.index = 0
 
-    def _ghosts(self, present: Mapping[str, T], now: datetime, why: Callable[[str], str] | None) -> dict[int, Ghost[T]]:
+    def _ghosts(
+        self, present: Mapping[str, T], now: datetime, why: Callable[[str], str] | None, looked: bool
+    ) -> dict[int, Ghost[T]]:
         """What vanished, by its line on the screen."""
         ghosts = {}
         for line, row in enumerate(self.viewport):
@@ -120,7 +126,7 @@ class Rows(Generic[T]):
                 if row.until > now:
                     # The news of why may come a moment after the row went.
                     ghosts[line] = row if why is None else replace(row, why=why(key))
-            elif why is not None:
+            elif why is not None and looked:
                 ghosts[line] = Ghost(row, why(key), now + GHOST)
         return ghosts
 

@@ -12,6 +12,7 @@ from conductor_console.jobboards.attempts import FAILURES, Cause
 from conductor_console.jobboards.base import BinEntry
 from conductor_console.observatory.snapshot import EventView, JobView, Snapshot
 from conductor_console.operations import Result
+from conductor_console.operations.acts import BY_HAND
 from conductor_console.text import duration, plural, visible
 
 _PID = re.compile(r":\d+$")
@@ -76,21 +77,32 @@ class Departures:
 
     @cached_property
     def _news(self) -> dict[str, EventView]:
-        """The event that tells most of each job: that a conductor was done with it more than that it left."""
-        return {event.key: event for event in sorted(self._snapshot.events, key=_tells)}
+        """The event that tells most of how each job left: that somebody was done with it more than that it left."""
+        leaving = [event for event in self._snapshot.events if event.kind in _LEAVING]
+        return {event.key: event for event in sorted(leaving, key=_tells)}
 
     def why(self, key: str) -> str:
-        """Why the job of that key is no longer on the board."""
+        """Why the job of that key is no longer on the board, without its name: ``done by w1 after 0:02``."""
         entry = self._binned.get(key)
         if entry is not None:
-            by = f" by {visible(entry.who, 80)}" if entry.who else ""
-            return f"in the bin{by}: {bin_reason(entry)}"
+            by = f" by {who(visible(entry.who, 80))}" if entry.who else ""
+            why = bin_reason(entry)
+            return f"in the bin{by}" + ("" if entry.who and why == BY_HAND else f": {why}")
         news = self._news.get(key)
-        return news.text if news is not None else "left the board"
+        return news.what if news is not None else "left the board"
+
+    def ending(self, key: str) -> EventView | None:
+        """The event that tells how a conductor of ours ended the job."""
+        news = self._news.get(key)
+        return news if news is not None and news.kind in _ENDINGS else None
+
+
+_ENDINGS: Final = frozenset({"done", "failed"})
+_LEAVING: Final = _ENDINGS | {"removed"}
 
 
 def _tells(event: EventView) -> tuple[bool, datetime]:
-    return event.kind == "attempt_closed", event.at
+    return event.kind in _ENDINGS, event.at
 
 
 _DONE: Final = {

@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from conductor_console.jobboards.base import Claim, EntityEntry
 from conductor_console.observatory.snapshot import ConductorView
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from conductor_console.conductors.fleet import Worker
 
 #: What the note of a conductor says whose claims stand although it is not registered.
-DEAD = "holds claims, but is not registered on the board"
+DEAD: Final = "holds claims, but is not registered on the board"
+
+#: The owner of a claim that does not tell whose it is: no conductor's name.
+NOBODY: Final = "?"
 
 
 def names(entity: str) -> Iterator[str]:
@@ -63,6 +66,7 @@ class Liveness:
         self._gone: dict[str, tuple[str, datetime]] = {}
         self._workers: Sequence[Worker] = ()
         self._ours: frozenset[str] = frozenset()
+        self._once_ours: set[str] = set()
 
     def update(self, entities: Mapping[str, EntityEntry], workers: Sequence[Worker], now: datetime) -> None:
         """Takes in what is registered, and this process's workers, at ``now`` (local clock)."""
@@ -79,6 +83,7 @@ class Liveness:
         if workers is not self._workers:
             self._workers = workers
             self._ours = frozenset(name for worker in workers for name in names(worker.name))
+            self._once_ours |= self._ours
 
     def alive(self, owner: str) -> bool | None:
         """Whether a claim's owner lives; None where the board never knew of any conductor."""
@@ -96,11 +101,13 @@ class Liveness:
         held_here = {uuid for worker in self._workers for uuid in worker.jobs}
         views = [self._worker(worker) for worker in self._workers]
         views += [_remote(entity, claims, held_here) for entity in self._entities.values() if not self._is_ours(entity)]
-        views += [self._dead(owner, claims.of(owner)) for owner in claims.owners if self.alive(owner) is False]
+        gone = [owner for owner in claims.owners if owner != NOBODY and self.alive(owner) is False]
+        views += [self._dead(owner, claims.of(owner)) for owner in gone]
         return tuple(sorted(views, key=_order))
 
     def _is_ours(self, entity: EntityEntry) -> bool:
-        if self._ours.isdisjoint(names(entity.name)):
+        # One that was scaled away stays registered for as long as our session lasts.
+        if self._once_ours.isdisjoint(names(entity.name)):
             return False
         # Containers share pids (1), clusters share names: it takes all three.
         return entity.pid is None or (entity.pid == os.getpid() and (not entity.host or entity.host in _hosts()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from conductor_console.observatory import words
 from conductor_console.observatory.build import Builder
 from conductor_console.observatory.removals import Removals
 from conductor_console.observatory.snapshot import EventView, Snapshot
+from conductor_console.observatory.steps import Steps
 from conductor_console.observatory.views import Limits
 from conductor_console.text import visible
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 EVENTS: Final = 500
+#: So many lines of one claim are looked through for one that tells the same.
+TOLD: Final = 5
 #: Seconds between two looks when nothing happens: minutes roll over, waits grow.
 TICK: Final = 1.0
 #: Least seconds between two snapshots, on a small board and on a big one.
@@ -62,9 +66,11 @@ class Observatory:
         self._inbox: deque[tuple[datetime, BoardEvent | FleetEvent | EventView]] = deque()
         self._events: deque[EventView] = deque(maxlen=EVENTS)
         self._events_shown: Sequence[EventView] = ()
+        self._told: dict[str, list[EventView]] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._removals = Removals(store, self._wake.set)
+        self._steps = Steps(store)
         self._endings: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
         self._took = 0.0
@@ -98,6 +104,7 @@ class Observatory:
         self._stopping.set()
         self._wake.set()
         self._removals.stop(timeout)
+        self._steps.stop(timeout)
         if self._thread is not None:
             self._thread.join(timeout)
 
@@ -105,6 +112,10 @@ class Observatory:
     def snapshot(self) -> Snapshot:
         """The newest picture; its version moved when anything visible changed."""
         return self._snapshot
+
+    def step(self, flow_uuid: str) -> str:
+        """Where a flow that runs is (``attach-vip, step 8 of 11``), a second or two old; at once, empty if unknown."""
+        return self._steps.of(flow_uuid)
 
     def note(self, kind: str, text: str, key: str = "") -> None:
         """Adds a line to the events; ``text`` may be of foreign origin."""
@@ -169,9 +180,28 @@ class Observatory:
                 if event.kind == "attempt_closed" and event.job_uuid and event.outcome:
                     closings.from_fleet(event.job_uuid, event.conductor, line.at, event.outcome, event.cause, now)
             if line is not None:
-                self._events.appendleft(line)
+                self._tell(line)
         if arrived:
             self._events_shown = tuple(self._events)
         self._removals.settle(closings, listing, now)
         workers = self._fleet.workers() if self._fleet is not None else ()
         return self._builder.update(listing, now=now, workers=workers, events=self._events_shown)
+
+    def _tell(self, line: EventView) -> None:
+        """Adds a line, unless one of the same job's says it already; what says less than this one goes."""
+        if line.key:
+            told = self._told.get(line.key, [])
+            if words.begins(line):
+                told = []
+            if any(words.repeats(line, other) for other in told):
+                return
+            for other in [other for other in told if words.repeats(other, line)]:
+                told.remove(other)
+                with contextlib.suppress(ValueError):  # it may have been pushed out
+                    self._events.remove(other)
+            self._told[line.key] = [*told[-TOLD:], line]
+        if len(self._events) == EVENTS:
+            oldest = self._events.pop()
+            if self._told.get(oldest.key, [None])[-1] is oldest:
+                del self._told[oldest.key]
+        self._events.appendleft(line)

@@ -99,12 +99,21 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """One line of what happened; ``text`` is clean."""
+    """One line of what happened; ``text`` is clean.
+
+    :ivar subject: whom it happened to (a job's name, a conductor's), where the line begins with it.
+    """
 
     at: datetime
     kind: str
     text: str
     key: str = ""
+    subject: str = ""
+
+    @property
+    def what(self) -> str:
+        """The line without its subject."""
+        return self.text.removeprefix(self.subject).lstrip() if self.subject else self.text
 
 
 @dataclass(frozen=True, slots=True)

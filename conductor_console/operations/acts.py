@@ -31,6 +31,8 @@ READ_ONLY: Final = "this console is read-only"
 #: How many steps can be undone.
 UNDO_LIMIT: Final = 100
 WHY_LENGTH: Final = 1000
+#: Why a job is in the bin where an operator gave no reason.
+BY_HAND: Final = "by an operator"
 #: Seconds that one call waits, in all, for jobs that are claimed again and again.
 PATIENCE: Final = 10.0
 
@@ -88,7 +90,7 @@ class Operations:
         self._steps: list[_Step] = []
 
     # -- acts on jobs ----------------------------------------------------------------------------------------------
-    def bin(self, targets: Sequence[JobEntry], why: str = "by an operator") -> list[Result]:
+    def bin(self, targets: Sequence[JobEntry], why: str = BY_HAND) -> list[Result]:
         """Moves jobs to the bin, claimed ones too where the claim is the one that was seen. Can be undone.
 
         A job that goes from claim to claim is taken between two of them, see :func:`~.moment.between_claims`.

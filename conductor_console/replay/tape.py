@@ -19,6 +19,7 @@ from conductor_console.errors import ConsoleError, UsageError
 from conductor_console.persistence.journal import JournalRow
 from conductor_console.persistence.rows import FlowRows
 from conductor_console.replay.rebuild import INFERRED, amend, rebuild
+from conductor_console.settings import short_store
 from conductor_console.text import visible
 
 #: A clock that goes back by more than this is told; less is two threads stamping their rows.
@@ -195,7 +196,7 @@ def load(store: TapeStore, uuid: str) -> Tape:
             continue  # deleted between the two reads
     rows = _journal(store, uuid, flows) if store.has_journal else []
     if not flows and not rows:
-        raise ConsoleError(f"no flow, logbook or job {visible(uuid, 80)!r} in {store.url}")
+        raise ConsoleError(f"no flow, logbook or job {visible(uuid, 80)!r} in {short_store(store.url)}")
     return make_tape(store.url, flows, rows)
 
 

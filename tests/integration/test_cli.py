@@ -371,16 +371,25 @@ def test_selection(cli: Cli, posted: list[str], board: str) -> None:
     assert cli("jobs", "list", board, "ffffffff-0000").code == 1
 
 
-def test_the_beginning_of_two_uuids_is_refused(cli: Cli, posted: list[str], board: str) -> None:
-    with opened(board) as found:
-        names = [found.post(f"many-{number}").uuid for number in range(40)]
-    short = {name[:1] for name in names}
-    assert short
-    # Too short to mean anything, whether or not it fits just one.
-    assert cli("jobs", "list", board, names[0][:1]).code == 1
+def test_too_little_of_a_uuid_is_refused_and_told(cli: Cli, posted: list[str], board: str) -> None:
+    # Whether or not it fits just one.
+    for args in (("list", board, posted[0][:1]), ("show", board, posted[0][:3])):
+        said = cli("jobs", *args)
+        assert said.code == 2
+        assert said.line.endswith("is too short: give 4 characters of a uuid at least")
 
 
 # -- acts --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(closed: str, posted: list[str], board: str) -> None:
+    for args, code in ((("jobs", "list", board), 0), (("attach", board), 2)):
+        command = [sys.executable, "-m", "conductor_console.cli.main", *args]
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, "Error" in done.stdout + done.stderr) == (code, False)
+
+
 def test_bin_and_restore(cli: Cli, posted: list[str], board: str) -> None:
     fail(board, posted[0], 3)
     said = cli("jobs", "bin", board, "--failures-over", "2", "--why", "noise", "--json")

@@ -14,8 +14,9 @@ from rich.segment import Segment
 from conductor_console.console import glyphs, theme
 from conductor_console.console.app import ConsoleApp
 from conductor_console.errors import ConsoleError
+from conductor_console.observatory.snapshot import EventView
 from conductor_console.replay.tape import Tape
-from tests.tui.board import FIRST, NOW, FrozenSource, RecordedHand, job, picture
+from tests.tui.board import FIRST, NOW, FrozenSource, RecordedHand, ago, job, picture
 from tests.tui.driving import Desk, Driven, desk
 
 
@@ -184,6 +185,7 @@ async def test_without_colour_words_bold_and_reverse_tell_it_all(monkeypatch: py
         await at.press("D")
         reverse = "".join(s.text for s in _segments(at) if s.style and s.style.reverse)
         assert "Cancel" in reverse
+        assert "Move 1 to the bin" not in reverse
 
 
 async def test_eight_colours_are_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,3 +228,94 @@ def test_every_glyph_is_one_cell_and_none_is_an_emoji() -> None:
         assert wcwidth(sign.glyph) == 1
         assert sign.word
         assert sign.role in theme.ROLES
+
+
+def told(kind: str, subject: str, what: str, key: str = "", seconds: float = 1.0) -> EventView:
+    return EventView(ago(seconds=seconds), kind, f"{subject} {what}".strip(), key, subject)
+
+
+async def test_events_tell_each_thing_once() -> None:
+    events = (
+        told("done", "order-1", "done by w1 after 0:02", "1"),
+        told("connection", "connection", "lost: no answer", seconds=3),
+        told("problem", "", "the demo could not post", seconds=4),
+    )
+    for size in ((120, 36), (80, 24)):
+        async with desk(FrozenSource(picture((), events=events)), size=size) as at:
+            await at.press("4")
+            lines = [line.split() for line in at.text.splitlines()]
+            assert ["order-1", "done", "by", "w1", "after", "0:02"] in [line[-6:] for line in lines]
+            assert ["connection", "lost:", "no", "answer"] in [line[-4:] for line in lines]
+            assert at.text.count("order-1") == 1
+            await at.press("y")
+            assert "\torder-1\tdone by w1 after 0:02\n" in at.app.clipboard
+
+
+async def test_a_vanished_row_says_in_a_few_words_who_was_done_with_it() -> None:
+    source = FrozenSource(picture((job("order-1", owner="w1", held=2), job("order-2")), binned=()))
+    async with desk(source) as at:
+        key = job("order-1").key
+        events = (
+            told("removed", "order-1", "left the board, held by w1", key, seconds=0),
+            told("done", "order-1", "done by w1 after 0:02", key),
+            told("claimed", "order-1", "claimed by w1", key, seconds=3),
+        )
+        at.source.show(picture((job("order-2"),), events=events, binned=()))
+        await at.deliver()
+        line = at.line("gone").partition("│")[0]
+        assert line.split() == ["▌", "gone", "order-1", "done", "by", "w1", "after", "0:02"]
+
+
+async def test_a_reason_without_room_takes_of_the_names_cells() -> None:
+    name = "create-load-balancer-flow-with-a-name-1f0c9a2e"
+    async with desk(FrozenSource(picture((job(name), job("order-2")), binned=())), size=(80, 24)) as at:
+        why = told("failed", name, "failed and reverted on w1 after 0:02: QuotaExceeded at db.py:3", job(name).key)
+        at.source.show(picture((job("order-2"),), events=(why,), binned=()))
+        await at.deliver()
+        assert "create-load-⋯me-1f0c9a2e  failed and reverted on w1 after 0:02" in at.line("gone")
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("done", "consumed"), ("failed", "failed"), ("removed", "unknown")])
+async def test_the_page_of_a_job_that_has_gone_stands_still(kind: str, outcome: str) -> None:
+    source = FrozenSource(picture((job("order-1", owner="w1", held=2, failures=1),), binned=()))
+    async with desk(source) as at:
+        await at.press("enter")
+        assert "running" in at.line("#2")
+        what = told(kind, "order-1", "has come to an end", job("order-1").key, seconds=0)
+        at.source.show(picture((), events=(what,), binned=()))
+        await at.deliver()
+        at.source.tick(30)
+        await at.deliver()
+        assert at.line("Jobs ›").rstrip().endswith("   has come to an end")
+        assert "none, it is not on the board" in at.text
+        assert f" {outcome} " in at.line("#2 ")
+        assert " 30s ago  0:02  w1 " in at.line("#2 ")
+
+
+async def test_q_on_a_replay_quits_by_way_of_the_view_below() -> None:
+    tape = Tape("sqlite:////srv/flows.db", "book", (), (), True, NOW, NOW)
+    with held() as event:
+        crew = FakeCrew(hold=event)
+        async with desk(fleet=crew, open_replay=lambda _: tape) as at:
+            await at.press("p")
+            await at.until(lambda: len(at.app.screen_stack) == 2, "the replay")
+            assert "replay  flows.db  " in at.text
+            await at.press("q")
+            assert "Stopping 2 conductors" in at.text
+            await at.until(lambda: crew.stops, "the stop")
+            await at.press("q")
+            await at.until_left()
+
+
+async def test_a_dialog_fits_whatever_the_terminal_becomes() -> None:
+    async with desk(size=(120, 36)) as at:
+        await at.press("D", "tab")
+        await at.pilot.resize_terminal(70, 20)
+        await at.pilot.pause()
+        assert "▸ Move 1 to the bin" in at.text
+        assert "Delete 1 job  " in at.text
+        assert at.line("Delete this job for good?").rstrip().endswith("│")
+        await at.press("escape", "question_mark")
+        await at.pilot.resize_terminal(50, 16)
+        await at.pilot.pause()
+        assert at.line("Keys ").rstrip().endswith("│")

@@ -133,3 +133,11 @@ def test_whatever_comes_the_cursor_is_on_its_job_and_in_sight(
         if place < len(moves) and made.shown:
             made.go(moves[place])
             assert made.top <= made.index < made.top + height
+
+
+def test_what_went_while_nobody_looked_is_no_ghost() -> None:
+    made = rows("a", "b", "c")
+    take(made, "c", now=NOW + timedelta(seconds=30))
+    assert shown(made) == ["c"]
+    take(made, now=NOW + timedelta(seconds=31))
+    assert shown(made) == ["(c)"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conductor_console.errors import UsageError
-from conductor_console.settings import board_conf, masked, short_board, store_conf
+from conductor_console.settings import board_conf, masked, short_board, short_store, store_conf
 
 
 @pytest.mark.parametrize(
@@ -190,3 +190,20 @@ def test_no_password_is_ever_shown(scheme: str, noise: str, rest: str) -> None:
     for shown in (masked(url), short_board(url)):
         assert "qQ7" not in shown
         assert "Zz9" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "short"),
+    [
+        ("sqlite:////srv/taskflow/flows.db", "flows.db"),
+        ("sqlite:///flows.db?timeout=3", "flows.db"),
+        ("sqlite+pysqlite:////srv/flows.db", "flows.db"),
+        ("sqlite://", "a store in memory"),
+        ("mysql+pymysql://taskflow:***@db1:3307/octavia?charset=utf8", "db1:3307/octavia"),
+        ("flows.db", "flows.db"),
+        ("", ""),
+        ("sqlite:////srv/\x1b[2J.db", "\\x1b[2J.db"),
+    ],
+)
+def test_short_store(url: str, short: str) -> None:
+    assert short_store(url) == short

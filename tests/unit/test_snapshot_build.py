@@ -335,6 +335,15 @@ def test_conductors_of_others_ours_and_the_dead() -> None:
     assert owners == {"a": True, "b": True, "c": True, "d": False}
 
 
+def test_a_conductor_of_ours_that_was_scaled_away_does_not_come_back_as_somebody_elses() -> None:
+    ours = tuple(f"w{number}@{socket.gethostname()}:{os.getpid()}" for number in (1, 2))
+    builder = Builder(title="b", limits=Limits())
+    seen = listing(entities=ours)
+    assert conductors(builder.update(seen, now=NOW, workers=(worker("w1"), worker("w2")))).keys() == {"w1", "w2"}
+    # It stays registered for as long as our session lasts.
+    assert conductors(builder.update(seen, now=NOW, workers=(worker("w1"),))).keys() == {"w1"}
+
+
 def test_a_board_that_knows_no_conductors_suspects_nobody() -> None:
     snapshot = build_snapshot(listing(job("a", owner="c1")), now=NOW)
     assert (snapshot.jobs[0].owner_alive, snapshot.jobs[0].health) == (None, "ok")

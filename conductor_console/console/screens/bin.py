@@ -28,7 +28,7 @@ class _BinCounts(Counts):
     def counts(self, frame: Frame, width: int) -> Line:
         count = len(frame.snapshot.binned)
         line = Line().gap(1).put(f"{count:,}", "text", bold=True).gap(1).put("in the bin", "soft")
-        note = views_hint(frame) or "kept until restored or purged"
+        note = views_hint(frame) or "kept until restored"
         return line.right(note, "dim", end=width - 1)
 
 
@@ -95,7 +95,7 @@ class _BinDetail(Panel):
         if entry.record is not None and entry.record.history:
             drawn += attempt_lines(entry.record.history, frame, palette, width, height - len(drawn) - 2)
         drawn += [Line(palette)] * max(0, height - len(drawn) - 1)
-        told = "Restoring puts the job back with its failures counted from 0 and its history kept."
+        told = "Restoring puts the job back, its failures counted from 0, its history kept."
         return [*drawn[: height - 1], Line(palette).gap(1).put(elide_end(told, width - 2, shape("⋯")), "soft")]
 
 

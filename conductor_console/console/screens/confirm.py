@@ -11,6 +11,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -19,6 +20,7 @@ from textual.widgets import Static
 from conductor_console.console.frame import Frame
 from conductor_console.console.glyphs import Sign, ascii_only, shape
 from conductor_console.console.paint import Line
+from conductor_console.console.theme import active
 from conductor_console.console.widgets.panel import Panel
 from conductor_console.text import elide_end, elide_middle, visible, width
 
@@ -146,7 +148,9 @@ class Button(Widget, can_focus=True):
                 .put(self.choice.label, "on-accent", bold=True)
                 .strip(self.size.width)
             )
-        line = Line(ground="red-ground" if danger else "sel").gap(3)
+        # Where there is but reverse video to tell a ground by, it is the focused button's alone.
+        ground = "bg" if active().plain or active().ansi else "red-ground" if danger else "sel"
+        line = Line(ground=ground).gap(3)
         return line.put(self.choice.label, "red" if danger else "text", bold=danger).strip(self.size.width)
 
     def on_focus(self) -> None:
@@ -193,9 +197,11 @@ class ConfirmScreen(ModalScreen[str]):
     def __init__(self, question: Question) -> None:
         super().__init__()
         self.question = question
+        self._made_for = Size()
+        self._frame: Frame | None = None
 
     def compose(self) -> ComposeResult:
-        size = self.app.size
+        size = self._made_for = self.app.size
         cells = min(WIDEST, size.width - 4)
         text = _text(self.question, cells - _SIDES)
         rows = max(1, min(len(self.question.listed), MOST_ROWS, size.height - len(text) - _AROUND))
@@ -214,8 +220,19 @@ class ConfirmScreen(ModalScreen[str]):
 
     def take(self, frame: Frame) -> None:
         """The list stays as it was when it was asked; only what is drawn with changes."""
+        self._frame = frame
         for panel in self.query(Panel):
             panel.take(frame)
+
+    async def on_resize(self) -> None:
+        """Made anew for another size; the button that had the focus keeps it."""
+        if self.app.size == self._made_for:
+            return
+        focused = self.focused.id if self.focused is not None else None
+        await self.recompose()
+        self.query_one(f"#{focused or 'cancel'}").focus()
+        if self._frame is not None:
+            self.take(self._frame)
 
     def on_descendant_focus(self) -> None:
         self.query_one(_Keys).redraw()

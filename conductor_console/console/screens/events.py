@@ -16,10 +16,19 @@ from conductor_console.console.rows import Ghost
 from conductor_console.console.screens.view import ViewScreen
 from conductor_console.console.widgets.keyed_table import KeyedTable
 from conductor_console.observatory.snapshot import EventView
-from conductor_console.text import clock_time, elide_end
+from conductor_console.text import clock_time, elide_end, elide_middle
 
-_KIND, _TEXT = 17, 33
-_RED = frozenset({"crashed", "connection"})
+_RED = frozenset({"crashed", "problem", "failed"})
+
+
+def _columns(width: int) -> tuple[int, int]:
+    """Where the subject begins, and where what happened to it."""
+    return (17, 55) if width >= 100 else (14, 42)
+
+
+def _role(event: EventView) -> str:
+    lost = event.kind == "connection" and event.what != "live"
+    return "red" if lost or event.kind in _RED else "text"
 
 
 class EventsTable(KeyedTable[EventView]):
@@ -39,13 +48,16 @@ class EventsTable(KeyedTable[EventView]):
         listed = self._newest_first
         self.rows.take(listed, {self.key_of(event): event for event in listed}, frame.now)
 
-    def heads(self, frame: Frame, _width: int) -> Line:
-        return Line(frame.palette).to(3).put("when", "dim").to(_KIND).put("what", "dim")
+    def heads(self, frame: Frame, width: int) -> Line:
+        whom, what = _columns(width)
+        return Line(frame.palette).to(3).put("when", "dim").to(whom).put("whom", "dim").to(what).put("what", "dim")
 
-    def draw(self, _frame: Frame, row: EventView, line: Line, chosen: bool, width: int) -> None:
-        line.put(clock_time(row.at), "dim").to(_KIND)
-        line.put(elide_end(row.kind.replace("_", " "), _TEXT - _KIND - 2, shape("⋯")), "soft").to(_TEXT)
-        line.put(elide_end(row.text, width - _TEXT - 1, shape("⋯")), "red" if row.kind in _RED else "text", bold=chosen)
+    def draw(self, frame: Frame, row: EventView, line: Line, chosen: bool, width: int) -> None:
+        whom, what = _columns(width)
+        line.put(clock_time(row.at) if frame.fold.product else f"{row.at:%H:%M:%SZ}", "dim").to(whom)
+        if row.subject:
+            line.put(elide_middle(row.subject, what - whom - 2, shape("⋯")), bold=chosen).to(what)
+        line.put(elide_end(row.what, width - line.cells - 1, shape("⋯")), _role(row), bold=chosen)
 
     def draw_ghost(self, frame: Frame, ghost: Ghost[EventView], line: Line, width: int) -> None:
         self.draw(frame, ghost.item, line, False, width)
@@ -66,6 +78,7 @@ class EventsScreen(ViewScreen):
 
     def action_copy(self) -> None:
         events = [
-            f"{clock_time(event.at)}\t{event.kind}\t{event.text}" for event in self.console_app.frame.snapshot.events
+            f"{clock_time(event.at)}\t{event.subject or '-'}\t{event.what}"
+            for event in self.console_app.frame.snapshot.events
         ]
         self.console_app.copy("\n".join(events), f"{len(events):,} events")

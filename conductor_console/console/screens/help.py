@@ -66,7 +66,7 @@ def described(bindings: Sequence[Binding]) -> list[tuple[str, str]]:
     # What the footer shows comes first here too.
     for binding in sorted(bindings, key=lambda binding: not binding.show):
         if binding.tooltip:
-            shown = binding.key_display or binding.key
+            shown = shape(binding.key_display or binding.key)
             names = keys.setdefault(binding.tooltip, [])
             if shown not in names:
                 names.append(shown)
@@ -89,12 +89,16 @@ class HelpScreen(ModalScreen[None]):
         self._told = bindings
 
     def compose(self) -> ComposeResult:
-        size = self.app.size
-        dialog = Vertical(id="dialog", classes="-ascii" if ascii_only() else "")
+        with Vertical(id="dialog", classes="-ascii" if ascii_only() else ""):
+            yield _Keys(self._told)
+
+    def on_mount(self) -> None:
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        size, dialog = self.app.size, self.query_one("#dialog")
         dialog.styles.width = min(78, size.width - 4)
         dialog.styles.height = min(len(described(self._told)) + len(MEANINGS) + 7, size.height - 2)
-        with dialog:
-            yield _Keys(self._told)
 
     def take(self, frame: Frame) -> None:
         """Hands the frame on."""

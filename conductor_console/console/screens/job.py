@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from textwrap import wrap
 from typing import ClassVar, Final
 
@@ -20,9 +22,9 @@ from conductor_console.console.widgets.attempts import attempt_lines
 from conductor_console.console.widgets.counts import Counts
 from conductor_console.console.widgets.panel import Panel
 from conductor_console.console.words import Departures, failed_of, held_for, seconds_between, who
-from conductor_console.jobboards.attempts import FAILURES, Attempt
+from conductor_console.jobboards.attempts import FAILURES, Attempt, Outcome
 from conductor_console.masking import masked
-from conductor_console.observatory.snapshot import JobView
+from conductor_console.observatory.snapshot import EventView, JobView
 from conductor_console.text import age, clock_time, elide_end, elide_middle, size, visible
 
 #: Where the second column of facts begins, where there is room for one.
@@ -60,6 +62,7 @@ class _Page(Panel, can_focus=True):
         Binding("down,j", "move(1)", show=False, tooltip="The attempt above, below"),
     ]
     job: JobView | None = None
+    gone = False
     _number: int | None = None
 
     def chosen(self) -> int:
@@ -79,7 +82,7 @@ class _Page(Panel, can_focus=True):
         job, palette = self.job, frame.palette
         if job is None:
             return ()
-        drawn = [*_facts(job, frame, palette, width), Line()]
+        drawn = [*_facts(job, frame, palette, width, gone=self.gone), Line()]
         place = self.chosen()
         below = _cause(job.attempts[place], frame, palette, width) if job.attempts else []
         details = _details(job, palette, width)
@@ -92,15 +95,17 @@ class _Page(Panel, can_focus=True):
         return [*drawn, *below, *details]
 
 
-def _facts(job: JobView, frame: Frame, palette: Palette, width: int) -> list[Line]:
+def _facts(job: JobView, frame: Frame, palette: Palette, width: int, *, gone: bool) -> list[Line]:
     entry, now = job.entry, frame.data_now
     posted = f"{clock_time(entry.created_at)}, {age(seconds_between(entry.created_at, now))} ago"
     claim = ("nobody holds it", "text")
-    if job.owner is not None:
+    if job.owner is not None and not gone:
         held = f", for {held_for(seconds_between(job.claimed_at, now))}" if job.claimed_at else ""
-        gone = ", conductor gone" if job.owner_alive is False else ""
-        claim = (f"{who(job.owner)}{held}{gone}", "red" if gone else "text")
-    if job.hold_until is not None and job.owner is None:
+        dead = ", conductor gone" if job.owner_alive is False else ""
+        claim = (f"{who(job.owner)}{held}{dead}", "red" if dead else "text")
+    if gone:
+        trial = ("none, it is not on the board", "text")
+    elif job.hold_until is not None and job.owner is None:
         wait = held_for(seconds_between(now, job.hold_until))
         trial = (f"in {wait}, back-off after a failure", "amber")
     else:
@@ -168,6 +173,15 @@ def _details(job: JobView, palette: Palette, width: int) -> list[Line]:
     return drawn
 
 
+def _ended(job: JobView, ending: EventView | None, at: datetime) -> JobView:
+    """A job that has left the board: its last attempt runs no more, whether or not anybody told how it ended."""
+    if not job.attempts or not (job.attempts[0].open or job.attempts[0].outcome == "unknown"):
+        return job
+    outcome: Outcome = "unknown" if ending is None else "consumed" if ending.kind == "done" else "failed"
+    last = replace(job.attempts[0], outcome=outcome, ended=ending.at if ending else at)
+    return replace(job, attempts=(last, *job.attempts[1:]))
+
+
 class JobScreen(ViewScreen):
     """Pushed over the first screen; it follows its job for as long as it is there, and says why when it has gone."""
 
@@ -189,6 +203,7 @@ class JobScreen(ViewScreen):
         super().__init__()
         self._job = job
         self._gone = ""
+        self._gone_at: datetime | None = None
 
     def top_line(self) -> Counts:
         return _Crumb()
@@ -198,9 +213,15 @@ class JobScreen(ViewScreen):
 
     def take(self, frame: Frame) -> None:
         found = frame.snapshot.by_key.get(self._job.key)
-        self._gone = "" if found is not None else Departures(frame.snapshot).why(self._job.key)
-        self._job = found or self._job
+        if found is not None:
+            self._job, self._gone, self._gone_at = found, "", None
+        else:
+            departures = Departures(frame.snapshot)
+            self._gone_at = self._gone_at or frame.data_now
+            self._gone = departures.why(self._job.key)
+            self._job = _ended(self._job, departures.ending(self._job.key), self._gone_at)
         crumb, page = self.query_one(_Crumb), self.query_one(_Page)
+        page.gone = bool(self._gone)
         crumb.job, crumb.gone, page.job = self._job, self._gone, self._job
         super().take(frame)
 

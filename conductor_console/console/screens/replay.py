@@ -33,6 +33,7 @@ from conductor_console.replay import report
 from conductor_console.replay.player import Player
 from conductor_console.replay.tape import Tape
 from conductor_console.replay.words import moment
+from conductor_console.settings import short_store
 from conductor_console.text import elide_middle, visible
 
 FRAMES_A_SECOND: Final = 20
@@ -58,6 +59,7 @@ KEYS: Final = (
     keys.BACK,
     keys.COPY,
     keys.HELP,
+    _key(keys.QUIT.key, "quit", "quit", "Quit"),
     _key("home", "end(-1)", "", "First event, last event", "home end"),
     _key("end", "end(1)", "", ""),
     _key("up", "select(-1)", "", "Look at the atom above, below", "up down"),
@@ -163,7 +165,7 @@ class ReplayScreen(Screen[None]):
     def _frame(self) -> Frame:
         """What header and footer draw from: the store in place of a board, the replayed time in place of now."""
         when = self.player.when
-        snapshot = Snapshot(0, when, self.tape.source, Connection("live", when))
+        snapshot = Snapshot(0, when, short_store(self.tape.source), Connection("live", when))
         return Frame(snapshot, when, fold(*self.size), view="replay", notice=(self._notice, "soft"))
 
     def _crumb(self, cells: int) -> list[Piece]:
@@ -317,6 +319,11 @@ class ReplayScreen(Screen[None]):
     def action_back(self) -> None:
         self._pause()
         self.dismiss(None)
+
+    async def action_quit(self) -> None:
+        # The page below tells what quitting waits for.
+        self.action_back()
+        await self.app.action_quit()
 
 
 class Rule(Widget):

@@ -44,7 +44,7 @@ def _unique(bindings: Iterable[Binding]) -> list[Binding]:
 
 
 def _key(binding: Binding) -> str:
-    return binding.key_display or binding.key
+    return shape(binding.key_display or binding.key)
 
 
 def _keys(bindings: Sequence[Binding], tail: str, width: int) -> Line:

@@ -19,7 +19,7 @@ from conductor_console.text import elide_end, width
 Piece = tuple[str, str]
 
 #: What only the replay draws, in ASCII.
-_ASCII: Final = str.maketrans({"╍": "~", "┿": "+", "┊": "'", "┃": "|", "◂": "<"})
+_ASCII: Final = str.maketrans({"╍": "~", "┿": "+", "┊": "'", "┃": "|"})
 
 
 def drawn(glyph: str) -> str:

@@ -45,6 +45,9 @@ def _held_since(job: JobView) -> float:
     return job.claimed_at.timestamp() if job.claimed_at else float("inf")
 
 
+#: Cells that the name of a vanished job keeps.
+GONE_NAME: Final = 24
+
 _RANKS: Final = {priority.value: rank for priority, rank in PRIORITY_ORDER.items()}
 
 ORDERS: Final = (
@@ -169,9 +172,7 @@ class JobsTable(KeyedTable[JobView]):
     def draw_ghost(self, _frame: Frame, ghost: Ghost[JobView], line: Line, width: int) -> None:
         name_at = next(column for column in columns(width) if column.id == "name")
         line.put("gone", "dim").to(name_at.start)
-        if ghost.item.name not in ghost.why:
-            line.put(elide_middle(ghost.item.name, name_at.width, shape("⋯")), "dim").gap(2)
-        line.put(elide_end(ghost.why, max(8, width - line.cells - 1), shape("⋯")), "soft")
+        _put_gone(line, ghost, name_at.width, width - 1)
 
     def foot(self, frame: Frame) -> Line:
         line = super().foot(frame)
@@ -200,7 +201,8 @@ class JobsTable(KeyedTable[JobView]):
             says("No jobs on this board", "text"),
             Line(frame.palette),
             says("Post one:"),
-            says("  conductor-console jobs post BOARD --store URL --factory pkg.mod:function --name NAME"),
+            says("  conductor-console jobs post BOARD --store URL \\"),
+            says("    --factory pkg.mod:function --name NAME"),
             says("It shows up here by itself."),
         ]
 
@@ -217,6 +219,15 @@ def _put_name(line: Line, job: JobView, cells: int, chosen: bool) -> None:
     room = cells - width(name) - 2
     if room >= 8:
         line.gap(2).put(elide_end(note, room, shape("⋯")), "dim")
+
+
+def _put_gone(line: Line, ghost: Ghost[JobView], cells: int, end: int) -> None:
+    """Name and reason; a reason for which there is no room beside the name takes of the name's cells."""
+    spare = end - line.cells - 2 - width(ghost.why)
+    name = min(cells, max(GONE_NAME, spare))
+    start = line.cells
+    line.put(elide_middle(ghost.item.name, name, shape("⋯")), "dim").to(start + name + 2)
+    line.put(elide_end(ghost.why, max(8, end - line.cells), shape("⋯")), "soft")
 
 
 def _put_cause(line: Line, job: JobView, cells: int) -> None:

@@ -124,8 +124,10 @@ def _causes(frame: Frame, inner: int, most: int) -> list[Line]:
         line = _line(frame).right(f"{cause.count}x", "amber" if many else "text", end=_LEFT + digits, bold=many)
         room = inner - digits - 1
         line.gap(1).put(elide_end(cause.example.type, room, shape("⋯")))
+        # One without a place (no engine could be made, say) has a message at least.
         where = place(cause.example)
-        below = _line(frame).to(_LEFT + digits + 1).put(elide_front(where, room, shape("⋯")), "dim")
+        told = elide_front(where, room, shape("⋯")) if where else elide_end(cause.example.message, room, shape("⋯"))
+        below = _line(frame).to(_LEFT + digits + 1).put(told, "dim")
         drawn += [line, below]
     return drawn
 
