@@ -240,6 +240,14 @@ async def test_retry_is_for_jobs_that_nobody_holds() -> None:
         assert at.hand.calls == [("retry", ["cycling-job"])]
 
 
+async def test_a_lost_connection_that_is_tried_every_moment_says_so() -> None:
+    source = FrozenSource()
+    source.show(replace(picture(), connection=Connection("lost", NOW, "no answer from zk1, zk2, zk3")))
+    async with desk(source) as at:
+        await at.deliver()
+        assert "tried again all the time   no answer from zk1, zk2, zk3" in at.text
+
+
 async def test_a_lost_connection_is_a_banner_with_a_countdown_over_dated_data() -> None:
     source = FrozenSource()
     lost = Connection("lost", NOW, "no answer from zk1, zk2, zk3", NOW + timedelta(seconds=27))

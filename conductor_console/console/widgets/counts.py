@@ -72,6 +72,9 @@ def _banner(frame: Frame, cells: int) -> Line:
         line.put(f"Connection lost {ago} ago", "red", bold=True)
     if connection.next_try is not None:
         line.gap(3).put("next try in ").put(f"{seconds_between(frame.now, connection.next_try):.0f} s", bold=True)
+    elif connection.state == "lost":
+        # A client that tries every moment has no countdown worth the name.
+        line.gap(3).put("tried again all the time")
     dated = clock_time(frame.snapshot.taken_at) if frame.fold.product else f"{frame.snapshot.taken_at:%H:%M:%SZ}"
     data = 3 + len("data of ") + len(dated)
     detail = visible(connection.detail, 200)
