@@ -135,16 +135,16 @@ class LedgerPort(BoardPort):
         if self._policy.exhausted(record):
             self._bin(job, record)
             return False
-        return not record.held(self._now())
+        return not self._held(record)
 
     def claim(self, job: BoardJob) -> None:
-        self._board.claim(
-            job, self._who, unless=lambda record: self._policy.exhausted(record) or record.held(self._now())
-        )
+        self._board.claim(job, self._who, unless=lambda record: self._policy.exhausted(record) or self._held(record))
 
-    def _now(self) -> datetime:
-        """The board's time."""
-        return utcnow() + timedelta(seconds=self._board.listing().clock_offset)
+    def _held(self, record: AttemptRecord) -> bool:
+        """Whether the job is held back, by the board's time."""
+        if record.hold_until is None:
+            return False  # the usual case, at every claim: the listing, a copy of the whole board, is not asked for
+        return record.held(utcnow() + timedelta(seconds=self._board.listing().clock_offset))
 
     def _bin(self, job: BoardJob, record: AttemptRecord) -> None:
         entry = self._board.listing().jobs.get(job.entry.key, job.entry)

@@ -10,7 +10,7 @@ Errors of the acts: :class:`Changed`, :class:`Gone`, :class:`Refused`, and :clas
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -333,8 +333,3 @@ class BoardJob(taskflow_base.Job):
     @property
     def sort_key(self) -> tuple[int, str]:
         return (PRIORITY_ORDER[self.entry.priority], self.entry.node)
-
-
-def iterate(jobs: Sequence[BoardJob]) -> Iterator[BoardJob]:
-    """Jobs in the order in which they are handed out: VERY_HIGH first, then as posted."""
-    return iter(sorted(jobs, key=lambda job: job.sort_key))

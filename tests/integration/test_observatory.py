@@ -13,7 +13,6 @@ from taskflow import states, task
 from taskflow.patterns import linear_flow
 from taskflow.types import entity
 
-from conductor_console import persistence
 from conductor_console.conductors.fleet import Fleet
 from conductor_console.jobboards.attempts import Policy, make_cause
 from conductor_console.jobboards.base import LedgerBoard
@@ -43,34 +42,6 @@ def healthy() -> linear_flow.Flow:
 
 def sick() -> linear_flow.Flow:
     return linear_flow.Flow("sick").add(Breaks())
-
-
-@pytest.fixture(params=["sqlite", "zookeeper"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'board.db'}"
-    return f"zk://{request.getfixturevalue('zk_hosts')}{request.getfixturevalue('zk_path')}"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Any]:
-    backend = persistence.fetch(f"sqlite:///{tmp_path / 'flows.db'}")
-    backend.ensure()
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def board(url: str, store: Any) -> Iterator[LedgerBoard]:
-    with opened(url, store) as made:
-        yield made
-
-
-@pytest.fixture
-def other(url: str, board: LedgerBoard) -> Iterator[LedgerBoard]:
-    """Somebody else's connection to the same board."""
-    with opened(url) as made:
-        yield made
 
 
 @contextlib.contextmanager

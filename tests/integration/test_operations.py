@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +22,6 @@ from tests.integration.helpers import claimed, in_bin, job, opened, take
 from tests.support import eventually
 
 BOOM = make_cause("ValueError", "no such port", "shop/flows.py:41 in save")
-
-
-@pytest.fixture(params=["sqlite", "zookeeper"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'board.db'}"
-    return f"zk://{request.getfixturevalue('zk_hosts')}{request.getfixturevalue('zk_path')}"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Any]:
-    backend = persistence.fetch(f"sqlite:///{tmp_path / 'flows.db'}")
-    backend.ensure()
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def board(url: str, store: Any) -> Iterator[LedgerBoard]:
-    with opened(url, store) as made:
-        yield made
-
-
-@pytest.fixture
-def other(url: str, board: LedgerBoard) -> Iterator[LedgerBoard]:
-    """Somebody else's connection to the same board."""
-    with opened(url, None) as made:
-        yield made
 
 
 @pytest.fixture
