@@ -12,7 +12,8 @@ def utcnow() -> datetime:
 
 def iso(when: datetime) -> str:
     """``when`` as ISO 8601 with microseconds and Z, e.g. ``2026-01-01T00:00:00.000000Z``."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: it writes the year 1 as 1, which nothing reads again.
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def from_iso(text: str) -> datetime:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ JARS = Path("/usr/share/java")
 HOW_TO_INSTALL = "apt-get install libzookeeper-java default-jre-headless"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+_START_TRIES = 5
 
 # kazoo tells of every lost connection; tests that pause and stop servers make plenty of those.
 _QUIET = logging.getLogger("tests.kazoo")
@@ -52,12 +54,25 @@ def need_zookeeper() -> None:
     pytest.skip(reason)
 
 
+def _first_outgoing_port() -> int:
+    """The lowest port that the kernel gives to outgoing connections."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32768
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listened on a moment ago.
+
+    None that the kernel gives to outgoing connections: one of those would take it while its server is down.
+    """
+    ports = range(10000, _first_outgoing_port())
+    while True:
+        port = random.choice(ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def make_client(hosts: str, timeout: float = 10.0, **options: Any) -> KazooClient:
@@ -89,29 +104,39 @@ def kazoo(hosts: str, timeout: float = 10.0, **options: Any) -> Iterator[KazooCl
 def expire_session(client: KazooClient, hosts: str) -> None:
     """Ends the session of a connected ``client`` on the server, as if it had timed out.
 
-    A second connection takes the session over and closes it; the first one learns of it when it reconnects.
+    Another connection takes the session over and closes it; the first one learns of it when it reconnects. It may do
+    so in between, and take the session back: then it is done again, until nobody is given that session any more.
     """
-    twin = make_client(hosts, client_id=client.client_id)
-    try:
-        twin.start(timeout=START_SECONDS)
-    finally:
-        end_client(twin)
+    identity, over = client.client_id, False
+    while not over:
+        twin = make_client(hosts, client_id=identity)
+        try:
+            twin.start(timeout=START_SECONDS)
+            over = twin.client_id[0] != identity[0]
+        finally:
+            end_client(twin)
+
+
+class PortTaken(RuntimeError):
+    """Somebody took a server's port between our probe and its bind."""
 
 
 class Zookeeper:
-    """A standalone ZooKeeper server on 127.0.0.1.
+    """A ZooKeeper server on 127.0.0.1.
 
     :param folder: where its data, configuration and log go; made when missing.
     :param four_letter_words: the whitelist to configure; None leaves the server's own (almost nothing).
+    :param members: the lines of the configuration that tell of an ensemble's servers; none: it stands alone.
 
-    ``start``, ``stop``, ``restart``, ``pause`` and ``resume`` may be called in any sensible order; data and port
-    survive a restart. Start it on a thread that lives as long as the server is wanted: it dies with that thread.
+    ``start``, ``stop``, ``kill``, ``restart``, ``pause`` and ``resume`` may be called in any sensible order; data and
+    port survive a restart. Start it on a thread that lives as long as the server is wanted: it dies with that thread.
     """
 
-    def __init__(self, folder: Path, four_letter_words: str | None = None) -> None:
+    def __init__(self, folder: Path, four_letter_words: str | None = None, members: Sequence[str] = ()) -> None:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "zookeeper.log"
+        self.members = members
         self._words = four_letter_words
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,23 +150,29 @@ class Zookeeper:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not ended since (it may be paused)."""
+        return self._process is not None
+
     def start(self) -> None:
         """Starts the server and returns when a client can work with it.
 
         :raises RuntimeError: when it ends at once; the message has the last lines of its log.
         """
-        assert self._process is None, "already started"
-        for attempt in range(5):
+        for attempt in range(_START_TRIES):
             try:
-                self._launch()
+                self.launch()
+                self.wait_ready()
                 return
-            except RuntimeError as error:
-                if attempt == 4 or "BindException" not in str(error):
+            except PortTaken:
+                if attempt == _START_TRIES - 1 or self.members:
                     raise
-                # Somebody took the port between our probe and the server's bind.
                 self.port = free_port()
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
+        """Starts the server and returns at once: one of an ensemble answers nobody before others are there."""
+        assert self._process is None, "already started"
         config = self.folder / "zoo.cfg"
         config.write_text(self._config())
         java = shutil.which("java")
@@ -157,7 +188,7 @@ class Zookeeper:
             "-Dzookeeper.preAllocSize=1024",
             "-cp",
             f"{JARS / 'zookeeper.jar'}:{JARS / 'slf4j-simple.jar'}",
-            "org.apache.zookeeper.server.ZooKeeperServerMain",
+            "org.apache.zookeeper.server." + ("quorum.QuorumPeerMain" if self.members else "ZooKeeperServerMain"),
             str(config),
         ]
         setpriv = shutil.which("setpriv")
@@ -166,6 +197,12 @@ class Zookeeper:
             command = [setpriv, "--pdeathsig", "KILL", *command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
+
+    def wait_ready(self) -> None:
+        """Returns when a client can work with a server that was launched; ends it where that does not come about.
+
+        :raises RuntimeError: it ended by itself; PortTaken where somebody took its port between our probe and its bind.
+        """
         try:
             eventually(self._answers, timeout=START_SECONDS, what=f"ZooKeeper on {self.hosts}")
         except BaseException:
@@ -182,6 +219,7 @@ class Zookeeper:
             f"clientPort={self.port}",
             "maxClientCnxns=0",
             "admin.enableServer=false",
+            *self.members,
         ]
         if self._words is not None:
             lines.append(f"4lw.commands.whitelist={self._words}")
@@ -190,8 +228,8 @@ class Zookeeper:
     def _answers(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            tail = self.log.read_text(errors="replace").splitlines()[-30:]
-            raise RuntimeError("ZooKeeper ended at once:\n" + "\n".join(tail))
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+            raise (PortTaken if "BindException" in tail else RuntimeError)(f"ZooKeeper ended at once:\n{tail}")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", self.port)) != 0:
                 return False
@@ -218,6 +256,13 @@ class Zookeeper:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def kill(self) -> None:
+        """Ends the server as a crash does: it writes nothing more, and tells nobody."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        process.wait()
 
     def restart(self) -> None:
         """Stops and starts it again, on the same port with the same data."""

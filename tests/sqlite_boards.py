@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards.base import BoardJob
 from conductor_console.jobboards.sqlite import SQLiteJobBoard
 
@@ -118,3 +123,37 @@ def owner(board: SQLiteJobBoard, job: BoardJob) -> str | None:
 def lock_files(path: Path) -> list[Path]:
     folder = path.with_name(path.name + ".locks")
     return sorted(folder.iterdir()) if folder.exists() else []
+
+
+@contextmanager
+def overheard(board: SQLiteJobBoard) -> Iterator[list[str]]:
+    """All that a board, which is not connected yet, asks the database for."""
+    said: list[str] = []
+
+    def listen(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_trace_callback(said.append)
+
+    sa.event.listen(board._database._engine, "connect", listen)
+    yield said
+
+
+def reach(root: object) -> int:
+    """How many objects hang on one, but for code and for SQLAlchemy's, whose caches have limits."""
+    seen, left = {id(root)}, [root]
+    while left:
+        for held in gc.get_referents(left.pop()):
+            ours = not isinstance(held, type | ModuleType | FunctionType)
+            if ours and id(held) not in seen and not type(held).__module__.startswith("sqlalchemy."):
+                seen.add(id(held))
+                left.append(held)
+    return len(seen)
+
+
+def refusal(path: Path, act: str = "connect", **options: Any) -> str:
+    """The one line with which the board refuses."""
+    board = SQLiteJobBoard("test", {"path": str(path)}, **options)
+    with pytest.raises(BoardUnreachable) as told:
+        getattr(board, act)()
+    board.close()
+    assert "\n" not in str(told.value)
+    return str(told.value)

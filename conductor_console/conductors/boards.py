@@ -143,11 +143,11 @@ class LedgerPort(BoardPort):
     def _held(self, record: AttemptRecord) -> bool:
         """Whether the job is held back, by the board's time."""
         if record.hold_until is None:
-            return False  # the usual case, at every claim: the listing, a copy of the whole board, is not asked for
-        return record.held(utcnow() + timedelta(seconds=self._board.listing().clock_offset))
+            return False
+        return record.held(utcnow() + timedelta(seconds=self._board.clock_offset))
 
     def _bin(self, job: BoardJob, record: AttemptRecord) -> None:
-        entry = self._board.listing().jobs.get(job.entry.key, job.entry)
+        entry = self._board.find(job.entry.key) or job.entry
         cause = record.cause
         why = _in_a_row(record.failures) + (f": {cause.type}: {cause.message}"[:300] if cause else "")
         try:
@@ -168,7 +168,7 @@ class LedgerPort(BoardPort):
         return self._board.holds(job)
 
     def left(self, job: BoardJob) -> bool:
-        return job.entry.key not in self._board.listing().jobs
+        return self._board.find(job.entry.key) is None
 
     def judged(self, job: BoardJob, ending: Ending) -> Ending:
         if ending.act != "abandon" or ending.outcome not in FAILURES:
@@ -183,15 +183,15 @@ class LedgerPort(BoardPort):
 
     @property
     def _uncounted(self) -> bool:
-        return self._board.listing().uncounted is not None
+        return self._board.uncounted is not None
 
     def _failures(self, job: BoardJob) -> int:
-        if self._uncounted:
-            return self._aside.get(job.uuid, (0, None))[0]
+        # What the ledger tells, unless that is less than what is known here: this very job may be uncounted.
+        aside = self._aside.get(job.uuid, (0, None))[0] if self._uncounted else 0
         try:
-            return self._board.attempts(job).failures
+            return max(aside, self._board.attempts(job).failures)
         except (excp.JobFailure, excp.NotFound):
-            return job.entry.record.failures if job.entry.record is not None else 0
+            return max(aside, job.entry.record.failures if job.entry.record is not None else 0)
 
     def close(self, job: Job, ending: Ending) -> None:
         if ending.act == "consume":

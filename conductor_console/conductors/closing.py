@@ -14,6 +14,7 @@ from taskflow.jobs.base import Job
 
 from conductor_console.clock import utcnow
 from conductor_console.conductors.boards import Ending
+from conductor_console.conductors.causes import cause_of
 from conductor_console.conductors.dispatch import Host, JobRun
 from conductor_console.conductors.stores import StorePort
 from conductor_console.errors import BoardUnreachable
@@ -23,8 +24,8 @@ from conductor_console.text import visible
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for which a board that does not answer is asked again to take an ending; after that the claim ends with its
-#: session.
+#: Seconds for which a conductor that is to stop asks a board that does not answer to take an ending; after that the
+#: claim ends with its session. One that goes on asks for as long as the claim may stand.
 PATIENCE: Final = 60.0
 _EVENTS: Final = {"consume": "job_consumed", "abandon": "job_abandoned", "trash": "job_trashed"}
 
@@ -51,11 +52,11 @@ def close_attempt(host: Host, job: Job, run: JobRun, ending: Ending, attempt: in
     :param began: ``time.monotonic()`` at the claim.
     """
     seconds = time.monotonic() - began
-    done = False
+    done: Ending | None = None
     if not run.lost:
-        ending = _journalled(host, job, run, host.board.judged(job, ending), attempt, seconds)
-        done = _done(host, job, ending)
-    if done:
+        done = _done(host, job, _journalled(host, job, run, host.board.judged(job, ending), attempt, seconds))
+    if done is not None:
+        ending = done
         host.tell(_EVENTS[ending.act], {"job": job, "conductor": host, "persistence": host.store.backend})
     else:
         ending = _lost(host, job)
@@ -125,29 +126,34 @@ def _error(cause: Cause) -> Mapping[str, str]:
     }
 
 
-def _done(host: Host, job: Job, ending: Ending) -> bool:
-    """Lets the job go; False when it is no longer ours to let go."""
+def _done(host: Host, job: Job, ending: Ending) -> Ending | None:
+    """Lets the job go, and tells how; None when it is no longer ours to let go."""
     pause = threading.Event()
     backoff = Backoff(first=0.1, most=5.0)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             host.board.close(job, ending)
-            return True
+            return ending
         except BoardUnreachable as error:
-            if time.monotonic() > deadline or not host.board.holds(job):
+            # Given up, the claim would stand for as long as the process and its session live, and nobody have the job.
+            if not host.board.holds(job) or (host.stopping and time.monotonic() > deadline):
                 LOG.warning("job %s could not be let go: %s", visible(job.uuid), error)
-                return False
+                return None
             pause.wait(backoff.next())
         except Refused as error:
             if ending.act == "abandon":
                 LOG.warning("job %s cannot be let go: %s", visible(job.uuid), error)
-                return False
+                return None
             LOG.warning("job %s is put back, since it cannot go: %s", visible(job.uuid), error)
-            ending = replace(ending, act="abandon", hold=PATIENCE)
+            if ending.act == "consume":
+                # It would come again for ever: one that cannot go is a failure as any other.
+                ending = host.board.judged(job, Ending("abandoned", "abandon", ending.error or cause_of(error)))
+            else:
+                ending = replace(ending, act="abandon", hold=PATIENCE)
         except (excp.JobFailure, excp.NotFound) as error:
             LOG.warning("the claim on job %s was lost: %s", visible(job.uuid), visible(str(error), 500))
-            return False
+            return None
 
 
 def _lost(host: Host, job: Job) -> Ending:

@@ -31,6 +31,9 @@ class JournalledStore(Protocol):
     def record(self, row: JournalRow) -> int:
         """Appends a row, durable on return."""
 
+    def answers(self) -> bool:
+        """Whether it can be worked with now: a disk that is full still lets itself be read."""
+
 
 class StorePort:
     """One face for both. ``persistence`` may also be None: flows then live in memory only, as with TaskFlow."""
@@ -89,6 +92,8 @@ class StorePort:
         """Whether the store can be reached now: a failure of it is no job's fault while it cannot."""
         if self.backend is None:
             return True
+        if self._journalled is not None:
+            return self._journalled.answers()
         try:
             with contextlib.closing(self.backend.get_connection()) as connection:
                 connection.validate()

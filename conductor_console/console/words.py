@@ -60,8 +60,10 @@ def failed_of(job: JobView, *, short: bool = False) -> str:
 
 
 def bin_reason(entry: BinEntry) -> str:
-    """Why a job is in the bin, as far as anyone wrote it down."""
-    return visible(entry.why, 200) if entry.why else "moved by TaskFlow"
+    """Why a job is in the bin, as far as anyone wrote it down: boards that share a bin know of their own jobs alone."""
+    if entry.why:
+        return visible(entry.why, 200)
+    return "moved by TaskFlow" if entry.record is not None else "moved by TaskFlow, or from another board of this bin"
 
 
 class Departures:

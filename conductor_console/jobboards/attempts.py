@@ -49,7 +49,8 @@ class Cause:
 #: What :func:`settled` says of an attempt whose process is gone.
 CRASHED: Final = "conductor process gone"
 
-_CLAIM = re.compile(r"0x[0-9a-f]+|[0-9]+")
+#: 64 bits at most: longer ones are nobody's, and would be a burden to compare.
+_CLAIM = re.compile(r"0x[0-9a-f]{1,16}|[0-9]{1,20}")
 _VALUES = re.compile(
     r"""
       \b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b   # uuids
@@ -97,6 +98,11 @@ class Attempt:
     @property
     def open(self) -> bool:
         return self.outcome is None
+
+    @property
+    def noted(self) -> bool:
+        """Whether a watcher wrote it for a conductor of others: open ones of ours tell no claim on ZooKeeper."""
+        return self.claim is not None and self.claim.startswith("0x")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +176,15 @@ def opened(
     claim: str | None = None,
     prior_claim: str | None = None,
 ) -> AttemptRecord:
-    """The record with a new attempt begun; one still open before it ended in a crash.
+    """The record with a new attempt begun; one still open before it is closed as :func:`deserted` has it.
 
     :param claim: the claim's id where the board knows it beforehand; None where the next write fills it in.
     :param prior_claim: the id of the claim whose attempt is still open, where that attempt does not tell it.
     """
-    record = crashed(record, now, claim=prior_claim)
+    record = deserted(record, now, claim=prior_claim)
     flow = None if flow is None else flow[:NAME_LENGTH]
     attempt = Attempt(record.attempts + 1, who[:NAME_LENGTH], claim, now, flow=flow)
-    return _kept(
+    return kept(
         replace(
             record,
             attempts=record.attempts + 1,
@@ -212,39 +218,46 @@ def closed(
         failures = 0
     else:
         failures = record.failures
-    return _kept(
+    return kept(
         replace(
             record,
             failures=failures,
-            hold_until=now + timedelta(seconds=hold) if hold > 0 else None,
+            hold_until=now + timedelta(seconds=hold) if hold > 0 else record.hold_until,
             history=(ended, *record.history[1:]),
         )
     )
 
 
-def crashed(
+def deserted(
     record: AttemptRecord, now: datetime, claim: str | None = None, policy: Policy | None = None
 ) -> AttemptRecord:
-    """The record with an attempt that was left open closed as crashed; unchanged where none is open."""
-    if record.open_attempt is None:
+    """The record with an attempt that was left open closed; unchanged where none is open.
+
+    One of ours was left open by a process that crashed. One that a watcher noted ended while nobody watched, in
+    whatever way: ``unknown``.
+    """
+    attempt = record.open_attempt
+    if attempt is None:
         return record
+    if attempt.noted:
+        return closed(record, "unknown", now)
     hold = policy.hold(record.failures + 1, "crashed") if policy else 0.0
     cause = make_cause("ConductorGone", CRASHED)
     return closed(record, "crashed", now, claim=claim, error=cause, hold=hold)
 
 
 def settled(record: AttemptRecord | None, claimed: bool, now: datetime) -> AttemptRecord | None:
-    """What a record says to a reader: with the job unclaimed, an attempt still open is one that crashed."""
+    """What a record says to a reader: with the job unclaimed, an attempt still open was deserted."""
     if record is None or claimed:
         return record
-    return crashed(record, now)
+    return deserted(record, now)
 
 
 def put_in_bin(record: AttemptRecord, who: str, now: datetime, why: str) -> AttemptRecord:
     """The record of a job that goes to the bin; an attempt under way is told as revoked."""
     record = closed(record, "revoked", now)
     binned = Binned(who[:NAME_LENGTH], now, why[:MESSAGE_LENGTH])
-    return _kept(replace(record, hold_until=None, binned=binned))
+    return kept(replace(record, hold_until=None, binned=binned))
 
 
 def restored(record: AttemptRecord) -> AttemptRecord:
@@ -259,10 +272,10 @@ def retried(record: AttemptRecord) -> AttemptRecord:
 
 def shrunk(record: AttemptRecord, octets: int) -> AttemptRecord:
     """The record with as much history as fits in ``octets`` of JSON, the newest attempt at least."""
-    return _kept(record, octets - len(to_json(replace(record, history=()))))
+    return kept(record, octets - len(to_json(replace(record, history=()))))
 
 
-def _kept(record: AttemptRecord, octets: int = HISTORY_BYTES) -> AttemptRecord:
+def kept(record: AttemptRecord, octets: int = HISTORY_BYTES) -> AttemptRecord:
     """The newest attempts within the limits; what is dropped moves ``counted_to`` on."""
     history = record.history[:HISTORY_LENGTH]
     sizes = [len(json.dumps(_attempt_to_dict(attempt))) for attempt in history]
@@ -271,12 +284,13 @@ def _kept(record: AttemptRecord, octets: int = HISTORY_BYTES) -> AttemptRecord:
     dropped = [a.claim for a in record.history[len(history) :] if a.claim is not None]
     counted = record.counted_to
     for claim in dropped:
-        if counted is None or _claim_order(claim) > _claim_order(counted):
+        if counted is None or claim_order(claim) > claim_order(counted):
             counted = claim
     return replace(record, history=history, counted_to=counted)
 
 
-def _claim_order(claim: str) -> int:
+def claim_order(claim: str) -> int:
+    """What puts claims in the order in which they were made."""
     return int(claim, 16) if claim.startswith("0x") else int(claim)
 
 

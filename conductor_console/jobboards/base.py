@@ -10,6 +10,7 @@ Errors of the acts: :class:`Changed`, :class:`Gone`, :class:`Refused`, and :clas
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,8 @@ from taskflow.jobs.base import JobPriority
 
 from conductor_console.errors import ConsoleError
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
+from conductor_console.jobboards.postings import in_order
+from conductor_console.text import visible
 
 #: Best first: our boards hand out VERY_HIGH before HIGH, then by sequence.
 PRIORITY_ORDER: Mapping[JobPriority, int] = MappingProxyType(
@@ -30,6 +33,9 @@ PRIORITY_ORDER: Mapping[JobPriority, int] = MappingProxyType(
 
 EventKind = Literal["posted", "removed", "claimed", "released", "changed", "bin", "entities", "connection"]
 ConnectionState = Literal["connecting", "live", "lost", "closed"]
+#: How the session that held a claim fares: it lives; it ended and took the claim with it; it ended, at some time; it
+#: was never seen to register a conductor.
+Fate = Literal["alive", "died", "ended", "unknown"]
 
 
 class Changed(ConsoleError, excp.JobFailure):
@@ -96,6 +102,11 @@ class JobEntry:
         """Whether a conductor can make sense of it at all."""
         return self.access and self.problem is None and self.uuid is not None
 
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where it stands among those that may be tried: best priority first, then as posted."""
+        return (PRIORITY_ORDER[self.priority], in_order(self.node))
+
 
 @dataclass(frozen=True, slots=True)
 class BinEntry:
@@ -148,6 +159,8 @@ class Listing:
     :ivar complete: False until the first full reading is in.
     :ivar clock_offset: seconds to add to the local clock to get the board's.
     :ivar uncounted: why the ledger is not written (no rights), None where it is.
+    :ivar unseen: so many claims at most came and went unseen by this process since ``unseen_since``; they are part
+        of no job's count.
     """
 
     version: int
@@ -159,6 +172,8 @@ class Listing:
     complete: bool = False
     clock_offset: float = 0.0
     uncounted: str | None = None
+    unseen: int = 0
+    unseen_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +210,24 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
         :returns: the function that ends the subscription.
         """
 
+    @property
+    def uncounted(self) -> str | None:
+        """Why the ledger is not written, as :attr:`Listing.uncounted` tells."""
+        return None
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds to add to the local clock to get the board's."""
+        return 0.0
+
+    @abc.abstractmethod
+    def find(self, key: str) -> JobEntry | None:
+        """One job of the newest picture; returns at once."""
+
+    @abc.abstractmethod
+    def find_binned(self, key: str) -> BinEntry | None:
+        """One job in the bin of the newest picture; returns at once."""
+
     @abc.abstractmethod
     def refresh(self) -> None:
         """Reads the whole board anew and returns when :meth:`listing` shows it.
@@ -215,11 +248,14 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
         """The jobs that may be tried now, best first, and when the next hold ends (None: no job is held)."""
 
     @abc.abstractmethod
-    def claim(self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None) -> None:
+    def claim(
+        self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None
+    ) -> AttemptRecord | None:
         """Takes a job that nobody holds and opens its attempt, in one transaction.
 
         :param unless: asked of the very record that the claim is about to be written into, an attempt that a dead
             process left open told as crashed: a listing may trail what another conductor wrote a moment ago.
+        :returns: the record as it lies on the board now, the attempt begun in it; None where it is not counted.
         :raises UnclaimableJob: when somebody holds it, or ``unless`` said so. :raises NotFound: when it is gone.
         """
 
@@ -242,6 +278,20 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def holds(self, job: taskflow_base.Job) -> bool:
         """Whether this board object's claim on the job still stands, as far as is known here; no round trip."""
+
+    @property
+    def claim_seconds(self) -> float | None:
+        """How long a claim surely outlives the last word from the board; None: for as long as this process lives."""
+        return None
+
+    def confirm(self, job: taskflow_base.Job) -> bool:
+        """Whether this board object's claim still stands, asked of the board.
+
+        A process that was stopped for longer than :attr:`claim_seconds` may have lost it without knowing yet.
+
+        :raises BoardUnreachable: when the board does not answer.
+        """
+        return self.holds(job)
 
     @abc.abstractmethod
     def abandon(
@@ -271,10 +321,38 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
     ) -> None:
         """Moves a job of ours to the bin, closing its attempt with ``outcome`` in the same transaction."""
 
+    # -- counting for others -------------------------------------------------------------------------------------------
+    def foreign(self, claim: Claim) -> bool:  # noqa: ARG002
+        """Whether it depends on a watcher that this claim is counted: its maker writes no ledger."""
+        return False
+
+    def count_claim(self, entry: JobEntry, claim: Claim) -> None:
+        """Opens the attempt of a foreign claim, once however many watchers call it; nothing where the job is gone.
+
+        :raises BoardUnreachable: when the board does not answer; to call again is safe, here and below.
+        """
+
+    def count_end(self, entry: JobEntry | BinEntry, claim: Claim, outcome: Outcome, error: Cause | None = None) -> None:
+        """Closes the attempt of a foreign claim that is no more, and counts it where that was not done yet.
+
+        An outcome that is written stays, but for ``unknown``, which gives way.
+        """
+
+    def registrant(self, claim: Claim) -> EntityEntry | None:  # noqa: ARG002
+        """The conductor that is registered by the session that holds a claim; returns at once."""
+        return None
+
+    def fate(self, claim: Claim, entity: EntityEntry | None) -> Fate:  # noqa: ARG002
+        """What became of the session that held a claim which is no more.
+
+        :param entity: the conductor that its session had registered, where one was seen.
+        """
+        return "unknown"
+
     # -- an operator's acts ----------------------------------------------------------------------------------------
     @abc.abstractmethod
-    def bin(self, entry: JobEntry, who: str, why: str) -> None:
-        """Moves a job to the bin if it still is as ``entry`` shows it, claim included.
+    def bin(self, entry: JobEntry, who: str, why: str) -> str:
+        """Moves a job to the bin if it still is as ``entry`` shows it, claim included. Returns its key there.
 
         :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
         """
@@ -320,6 +398,16 @@ class BoardJob(taskflow_base.Job):
     def priority(self) -> JobPriority:
         return self.entry.priority
 
+    def _load_book(self) -> Any:
+        uuid = self.book_uuid
+        if uuid is not None and not _storable(uuid):
+            raise excp.NotFound(f"there is no logbook {visible(uuid, 80)}")
+        if uuid is None or self._backend is None:
+            return None
+        # Not TaskFlow's own way, which asks a store that fails again and again, and waits for seconds between.
+        with contextlib.closing(self._backend.get_connection()) as connection:
+            return connection.get_logbook(uuid)
+
     @property
     def created_on(self) -> datetime:
         """When it was posted: naive local time, as TaskFlow's own jobs tell it."""
@@ -332,4 +420,13 @@ class BoardJob(taskflow_base.Job):
 
     @property
     def sort_key(self) -> tuple[int, str]:
-        return (PRIORITY_ORDER[self.entry.priority], self.entry.node)
+        return self.entry.place
+
+
+def _storable(uuid: str) -> bool:
+    """Whether a database can hold such a text at all."""
+    try:
+        uuid.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in uuid

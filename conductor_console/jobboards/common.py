@@ -22,7 +22,7 @@ from taskflow import exceptions as excp
 from taskflow import states
 from taskflow.jobs import base as taskflow_base
 
-from conductor_console.jobboards.base import BoardEvent, BoardJob, JobEntry, LedgerBoard, Listener, Listing
+from conductor_console.jobboards.base import BinEntry, BoardEvent, BoardJob, JobEntry, LedgerBoard, Listener, Listing
 from conductor_console.jobboards.picture import Picture
 
 LOG = logging.getLogger(__name__)
@@ -74,12 +74,15 @@ class Dispatcher:
 class LazyJobs(Sequence[BoardJob]):
     """Jobs made from their entries only when they are looked at: a board may hold many thousands."""
 
-    def __init__(self, entries: tuple[JobEntry, ...], make: Callable[[JobEntry], BoardJob]) -> None:
+    def __init__(self, entries: Sequence[JobEntry], make: Callable[[JobEntry], BoardJob]) -> None:
         self._entries = entries
         self._make = make
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[BoardJob]:
+        return map(self._make, self._entries)
 
     @overload
     def __getitem__(self, index: int) -> BoardJob: ...
@@ -167,6 +170,12 @@ class PicturedBoard(LedgerBoard):
 
     def listing(self) -> Listing:
         return self.picture.listing()
+
+    def find(self, key: str) -> JobEntry | None:
+        return self.picture.get(key)
+
+    def find_binned(self, key: str) -> BinEntry | None:
+        return self.picture.get_binned(key)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         subscription = (listener,)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
 from conductor_console.clock import utcnow
 from conductor_console.jobboards.base import (
-    PRIORITY_ORDER,
     BinEntry,
     BoardEvent,
     Connection,
@@ -19,6 +18,7 @@ from conductor_console.jobboards.base import (
     JobEntry,
     Listing,
 )
+from conductor_console.jobboards.chunks import ChunkedMap
 from conductor_console.jobboards.ready import ReadyJobs
 
 
@@ -31,12 +31,11 @@ class Picture:
     def __init__(self, publish: Callable[[BoardEvent], None]) -> None:
         self._publish = publish
         self._changed = threading.Condition()
-        self._jobs: dict[str, JobEntry] = {}
-        self._binned: dict[str, BinEntry] = {}
+        self._jobs: ChunkedMap[JobEntry] = ChunkedMap()
+        self._binned: ChunkedMap[BinEntry] = ChunkedMap()
         self._entities: dict[str, EntityEntry] = {}
         self._workable = 0
         self._ready = ReadyJobs()
-        self._candidates: tuple[int, datetime | None, tuple[JobEntry, ...]] | None = None
         self._version = 0
         self._true_at = utcnow()
         self._connection = Connection("closed", self._true_at)
@@ -63,7 +62,7 @@ class Picture:
 
     def drop_binned(self, key: str) -> None:
         with self._changed:
-            if self._binned.pop(key, None) is not None:
+            if self._binned.pop(key) is not None:
                 self._moved(BoardEvent("bin", key))
 
     def set_entities(self, entities: Iterable[EntityEntry]) -> None:
@@ -88,8 +87,12 @@ class Picture:
             for binned_entry in fresh_binned.values():
                 self.put_binned(binned_entry)
             self.set_entities(entities)
-            self._complete = True
-            self._moved(None)
+            self._completed()
+
+    def complete(self) -> None:
+        """All that there is has been put; the listing is complete from then on."""
+        with self._changed:
+            self._completed()
 
     def set_connection(self, state: ConnectionState, detail: str = "") -> None:
         """``detail`` must be one clean line."""
@@ -119,9 +122,9 @@ class Picture:
                     version=self._version,
                     taken_at=self._true_at,
                     connection=self._connection,
-                    jobs=MappingProxyType(dict(self._jobs)),
-                    binned=MappingProxyType(dict(self._binned)),
-                    entities=MappingProxyType(dict(self._entities)),
+                    jobs=self._jobs.picture(),
+                    binned=self._binned.picture(),
+                    entities=MappingProxyType(self._entities),
                     complete=self._complete,
                 )
             if self._connection.state == "live":
@@ -144,21 +147,12 @@ class Picture:
         """The workable jobs, best first; none while the connection is not live."""
         with self._changed:
             workable = [entry for entry in self._jobs.values() if entry.workable] if self._live() else []
-        return tuple(sorted(workable, key=lambda entry: (PRIORITY_ORDER[entry.priority], entry.node)))
+        return tuple(sorted(workable, key=lambda entry: entry.place))
 
-    def candidates(self, now: datetime) -> tuple[tuple[JobEntry, ...], datetime | None]:
+    def candidates(self, now: datetime) -> tuple[Sequence[JobEntry], datetime | None]:
         """The jobs that nobody holds and no hold keeps back, best first, and when the next hold ends."""
         with self._changed:
-            if not self._live():
-                return (), None
-            version = self._version
-            if self._candidates is not None:
-                known, until, entries = self._candidates
-                if known == version and (until is None or now < until):
-                    return entries, until
-            entries, until = self._ready.take(now)
-            self._candidates = (version, until, entries)
-            return entries, until
+            return self._ready.take(now) if self._live() else ((), None)
 
     def wait_for_jobs(self, timeout: float | None) -> bool:
         """Waits until there is a workable job; False when there was none within ``timeout`` s or the board closed."""
@@ -178,6 +172,10 @@ class Picture:
     def _there_or_closed(self) -> bool:
         return self._connection.state == "closed" or (self._workable > 0 and self._live())
 
+    def _completed(self) -> None:
+        self._complete = True
+        self._moved(None)
+
     def _moved(self, event: BoardEvent | None) -> None:
         self._version += 1
         self._listing = None
@@ -187,7 +185,7 @@ class Picture:
 
     def _put(self, entry: JobEntry) -> None:
         old = self._jobs.get(entry.key)
-        if old == entry:
+        if old is entry or old == entry:
             return
         self._jobs[entry.key] = entry
         self._workable += entry.workable - (old is not None and old.workable)
@@ -207,7 +205,7 @@ class Picture:
             self._moved(BoardEvent("changed", entry.key, entry))
 
     def _drop(self, key: str) -> None:
-        old = self._jobs.pop(key, None)
+        old = self._jobs.pop(key)
         if old is not None:
             self._workable -= old.workable
             self._ready.drop(key)

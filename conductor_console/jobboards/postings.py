@@ -19,9 +19,13 @@ from conductor_console.text import visible
 
 #: What may name a ledger record: safe as one element of a path and as a line on a screen.
 _SAFE_UUID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@+=~-]{0,127}")
-#: Node names are keys themselves (of postings without a usable uuid): no uuid may pass for one.
-_NODE_NAME: Final = re.compile(r"job\d{10}.*")
+#: Node names are keys themselves (of postings without a usable uuid), and begin so: no uuid may pass for one.
+_NODE_PREFIX: Final = "job"
+_WRAPPED: Final = re.compile(r"job(-\d{9,10})")
 _SHOWN: Final = 40
+#: Objects and arrays within each other. What goes on with a posting (comparing, masking, showing) is recursive, and a
+#: posting must not be able to end it.
+DEPTH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,12 @@ def parse(raw: bytes, fallback_name: str) -> Posting:
     if not raw:
         return Posting(None, fallback_name, problem="empty")
     try:
-        data = json.loads(raw)
+        # TaskFlow takes UTF-8 alone, where Python would guess.
+        data = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         return Posting(None, fallback_name, problem=f"not JSON: {visible(error, 120)}")
+    if raw.count(b"{") + raw.count(b"[") > DEPTH and _deep(data):
+        return Posting(None, fallback_name, problem=f"nested more than {DEPTH} deep")
     if not isinstance(data, dict):
         return Posting(None, fallback_name, problem=f"not a JSON object but {type(data).__name__}")
     problems: list[str] = []
@@ -79,6 +86,21 @@ def parse(raw: bytes, fallback_name: str) -> Posting:
     )
 
 
+def _deep(data: Any) -> bool:
+    """Whether it nests deeper than ``DEPTH``; told level by level, not by recursion."""
+    level = [data]
+    for _ in range(DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _text(data: Mapping[str, Any], field_name: str, problems: list[str]) -> str | None:
     value = data.get(field_name)
     if isinstance(value, str) and value:
@@ -93,9 +115,18 @@ def key_of(uuid: str | None, node: str) -> str:
     That is its uuid; its node's name where the uuid is missing or not usable as a part of a path (slashes, control
     characters, ``.`` and ``..``, over 128 characters), or looks like a node's name.
     """
-    if uuid is not None and _SAFE_UUID.fullmatch(uuid) and not _NODE_NAME.fullmatch(uuid):
+    if uuid is not None and _SAFE_UUID.fullmatch(uuid) and not uuid.startswith(_NODE_PREFIX):
         return uuid
     return node
+
+
+def in_order(node: str) -> str:
+    """What puts nodes in the order in which they were posted, as text.
+
+    A sequence that went beyond 2**31 - 1 goes on below zero: ``job-2147483648`` comes after ``job2147483647``.
+    """
+    wrapped = _WRAPPED.fullmatch(node)
+    return node if wrapped is None else f"{_NODE_PREFIX}{int(wrapped[1]) + (1 << 32)}"
 
 
 def format_posting(

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import bisect
 import heapq
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
-from conductor_console.jobboards.base import PRIORITY_ORDER, JobEntry
+from conductor_console.jobboards.base import JobEntry
+from conductor_console.jobboards.chunks import SortedParts
 
 _Place = tuple[int, str, str]
+#: So many ends of holds are kept, whether they still count or not, before it is looked which do.
+_ENDS: Final = 100
 
 
 class ReadyJobs:
     """The unclaimed, well-formed jobs, VERY_HIGH first, then as posted; held ones wait aside. Not thread safe.
 
-    Kept sorted at every change, so that asking costs no sort of the whole board.
+    Kept sorted at every change, so that asking costs no sort of the whole board, and no copy of it either.
     """
 
     def __init__(self) -> None:
-        #: Two lists side by side, so that the second can be handed out as it is.
-        self._places: list[_Place] = []
-        self._entries: list[JobEntry] = []
+        self._free: SortedParts[_Place, JobEntry] = SortedParts()
         self._placed: dict[str, _Place] = {}
         self._held: dict[str, tuple[datetime, _Place, JobEntry]] = {}
         self._ends: list[tuple[datetime, str]] = []
@@ -30,10 +32,10 @@ class ReadyJobs:
         if not entry.workable or entry.claim is not None:
             self.drop(entry.key)
             return
-        place = (PRIORITY_ORDER[entry.priority], entry.node, entry.key)
+        place = (*entry.place, entry.key)
         hold = entry.record.hold_until if entry.record is not None else None
         if hold is None and self._placed.get(entry.key) == place:
-            self._entries[bisect.bisect_left(self._places, place)] = entry
+            self._free.put(place, entry)
             return
         self.drop(entry.key)
         if hold is None:
@@ -41,31 +43,35 @@ class ReadyJobs:
         else:
             self._held[entry.key] = (hold, place, entry)
             heapq.heappush(self._ends, (hold, entry.key))
+            if len(self._ends) > 2 * len(self._held) + _ENDS:
+                self._ends = [(end, key) for key, (end, _, _) in self._held.items()]
+                heapq.heapify(self._ends)
 
     def drop(self, key: str) -> None:
         """Forgets a job (gone, or claimed)."""
         self._held.pop(key, None)
         place = self._placed.pop(key, None)
         if place is not None:
-            index = bisect.bisect_left(self._places, place)
-            del self._places[index]
-            del self._entries[index]
+            self._free.drop(place)
 
     def _place(self, place: _Place, entry: JobEntry) -> None:
-        index = bisect.bisect_left(self._places, place)
-        self._places.insert(index, place)
-        self._entries.insert(index, entry)
+        self._free.put(place, entry)
         self._placed[entry.key] = place
 
-    def take(self, now: datetime) -> tuple[tuple[JobEntry, ...], datetime | None]:
+    def take(self, now: datetime) -> tuple[Sequence[JobEntry], datetime | None]:
         """The jobs that may be tried at ``now``, and when the next hold ends (None: none is held)."""
+        until = self._let_through(now)
+        return self._free.picture(), until
+
+    def _let_through(self, now: datetime) -> datetime | None:
+        """Places those whose hold is over. Returns when the next one is."""
         while self._ends:
             end, key = self._ends[0]
             held = self._held.get(key)
             if held is not None and held[0] == end:
                 if end > now:
-                    return tuple(self._entries), end
+                    return end
                 del self._held[key]
                 self._place(held[1], held[2])
             heapq.heappop(self._ends)
-        return tuple(self._entries), None
+        return None

@@ -6,12 +6,13 @@ is one transaction (``sqlite_acts``); what happens is seen within milliseconds (
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from oslo_serialization import jsonutils
 from oslo_utils import uuidutils
@@ -21,16 +22,18 @@ from taskflow.jobs import base as taskflow_base
 from taskflow.jobs.base import JobPriority
 
 from conductor_console.clock import utcnow
-from conductor_console.errors import BoardUnreachable, UsageError
+from conductor_console.errors import BoardUnreachable, ConsoleError, UsageError
 from conductor_console.jobboards import attempts, postings
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
 from conductor_console.jobboards.base import BinEntry, BoardJob, Changed, JobEntry, Refused
 from conductor_console.jobboards.common import PicturedBoard, identity
 from conductor_console.jobboards.sqlite_acts import Act, known_record
 from conductor_console.jobboards.sqlite_database import DEFAULT_TIMEOUT, Database
-from conductor_console.jobboards.sqlite_liveness import Sessions
+from conductor_console.jobboards.sqlite_liveness import Sessions, locks_of
 from conductor_console.jobboards.sqlite_mirror import Mirror
 from conductor_console.text import visible
+
+LOG: Final = logging.getLogger(__name__)
 
 #: TaskFlow's word for what registers on a board.
 _CONDUCTOR = "conductor"
@@ -64,17 +67,21 @@ class SQLiteJobBoard(PicturedBoard):
         # The file itself, whatever links lead to it: the lock files lie beside it, and all processes must find them.
         self._path = Path(os.path.realpath(path))
         self._database = Database(self._path, float(conf.get("timeout", DEFAULT_TIMEOUT)), read_only)
-        self._sessions = Sessions(self._path.with_name(self._path.name + ".locks"))
         self._begin()
 
     def _begin(self) -> None:
         """What belongs to this process alone: made anew in a child."""
         self._pid = os.getpid()
         self._connected = False
+        self._sessions = Sessions(locks_of(str(self._path)))
+        #: What keeps alive the claims of this board object, and tells which are its own; new after it was lost.
         self._session: str | None = None
-        #: Our claims, by job.
-        self._mine: dict[str, str] = {}
-        self._mirror = Mirror(self._name, self._database, self._sessions, self.picture, read_only=self.read_only)
+        #: The conductors that registered here, by name, as JSON.
+        self._entities: dict[str, str] = {}
+        self._untended: str | None = None
+        self._mirror = Mirror(
+            self._name, self._database, self._sessions, self.picture, read_only=self.read_only, tend=self._tend
+        )
 
     # -- life ----------------------------------------------------------------------------------------------------------
     @property
@@ -109,7 +116,10 @@ class SQLiteJobBoard(PicturedBoard):
         """Stops watching and lets go of every claim of this board object, as the end of its process would."""
         if not self.connected:
             return
-        self._connected = False
+        with self._mirror.lock:
+            # An act that waits for the lock finds the board closed.
+            self._connected = False
+            self._entities.clear()
         self._mirror.stop()
         self._end_session()
         self._database.close()
@@ -119,7 +129,6 @@ class SQLiteJobBoard(PicturedBoard):
         """Lets go of every claim, without writing."""
         with self._mirror.lock:
             session, self._session = self._session, None
-            self._mine.clear()
         if session is not None:
             self._sessions.end(session)
 
@@ -142,26 +151,42 @@ class SQLiteJobBoard(PicturedBoard):
             raise Refused("the board is open for reading only: nothing was done")
 
     @contextmanager
-    def _act(self, *, durable: bool) -> Iterator[Act]:
+    def _act(self, *, durable: bool, session: bool = False) -> Iterator[Act]:
         """One transaction; what it did is in the picture when this ends.
 
         Durable acts outlive a power cut. Claiming and consuming need not: nobody who claimed outlives it either, and
         a job that comes back finds its flow finished in the store.
+
+        :param session: whether something is made that lives as long as this board object.
         """
         self._need_writable()
         self._need_connection()
         with self._mirror.lock:
+            self._need_connection()
+            own = self._own_session() if session else None
             with self._database.writing(durable) as connection:
-                act = Act(connection, self._mirror.reader, self._sessions)
+                act = Act(connection, self._mirror.reader, self._sessions, own)
                 yield act
                 news = self._mirror.read(connection, act.keys)
             self._mirror.done(news, act.changes)
 
     def _own_session(self) -> str:
-        with self._mirror.lock:
-            if self._session is None or not self._sessions.alive(self._session):
-                self._session = self._sessions.begin()
-            return self._session
+        if self._session is None or not self._sessions.alive(self._session):
+            self._session = self._sessions.begin()
+        return self._session
+
+    def _tend(self) -> None:
+        """Registers our conductors again where nothing shows them: their session ended, or the file is another."""
+        if not self._entities or not self.connected or self._mirror.shows(self._session):
+            return
+        try:
+            with self._act(durable=False, session=True) as act:
+                act.register(self._entities)
+            self._untended = None
+        except ConsoleError as error:
+            if self.connected and str(error) != self._untended:
+                self._untended = str(error)
+                LOG.warning("the conductors here are not shown on the board: %s", error)
 
     # -- TaskFlow's board ----------------------------------------------------------------------------------------------
     def post(
@@ -179,19 +204,16 @@ class SQLiteJobBoard(PicturedBoard):
         return self.make_job(entry, book=book)
 
     @taskflow_base.check_who
-    def claim(self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None) -> None:
-        self._need_writable()
-        self._need_connection()
-        session = self._own_session()
-        with self._act(durable=False) as act:
+    def claim(
+        self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None
+    ) -> AttemptRecord | None:
+        with self._act(durable=False, session=True) as act:
             entry = act.job(job.uuid)
             if entry.claim is not None:
                 raise excp.UnclaimableJob(f"job {visible(job.uuid)} is claimed by {visible(entry.claim.owner)} already")
-            if unless is not None and unless(attempts.crashed(known_record(entry), utcnow())):
+            if unless is not None and unless(attempts.deserted(known_record(entry), utcnow())):
                 raise excp.UnclaimableJob(f"job {visible(job.uuid)} is not to be tried now")
-            claim = act.take(entry, who, identity(who), session, utcnow())
-            # Before the news is out: who hears of the claim may ask whether it holds.
-            self._mine[entry.key] = claim
+            return act.take(entry, who, identity(who), utcnow())
 
     @taskflow_base.check_who
     def consume(self, job: taskflow_base.Job, who: str) -> None:
@@ -201,7 +223,6 @@ class SQLiteJobBoard(PicturedBoard):
         """
         with self._act(durable=False) as act:
             act.remove(self._held(act, job, who, "consume"))
-        self._mine.pop(job.uuid, None)
 
     @taskflow_base.check_who
     def abandon(
@@ -216,7 +237,6 @@ class SQLiteJobBoard(PicturedBoard):
         with self._act(durable=True) as act:
             entry = self._held(act, job, who, "abandon")
             act.release(entry, attempts.closed(known_record(entry), outcome, utcnow(), error=error, hold=hold))
-        self._mine.pop(job.uuid, None)
 
     @taskflow_base.check_who
     def trash(
@@ -234,14 +254,13 @@ class SQLiteJobBoard(PicturedBoard):
             act.move_to_bin(
                 entry, attempts.closed(known_record(entry), outcome, now, error=error), identity(who), why, now
             )
-        self._mine.pop(job.uuid, None)
 
     def _held(self, act: Act, job: taskflow_base.Job, who: str, verb: str) -> JobEntry:
         """The job, which this board object must have claimed for ``who``."""
         entry = act.job(job.uuid)
         if entry.claim is None:
             raise excp.NotFound(f"cannot {verb} job {visible(job.uuid)}: nobody holds it")
-        if entry.claim.id != self._mine.get(entry.key) or entry.claim.owner != who:
+        if entry.claim.session != self._session or entry.claim.owner != who:
             raise excp.JobFailure(f"cannot {verb} job {visible(job.uuid)}: {visible(entry.claim.owner)} holds it")
         return entry
 
@@ -265,11 +284,10 @@ class SQLiteJobBoard(PicturedBoard):
         """Shows a conductor as alive until this board object is closed or its process ends."""
         if entity.kind != _CONDUCTOR:
             raise excp.NotImplementedError(f"only conductors register on a board, not {visible(entity.kind)}")
-        self._need_writable()
-        self._need_connection()
-        session = self._own_session()
-        with self._act(durable=False) as act:
-            act.register(session, str(entity.name), jsonutils.dumps(entity.to_dict()))
+        with self._act(durable=False, session=True) as act:
+            entities = self._entities | {str(entity.name): jsonutils.dumps(entity.to_dict())}
+            act.register(entities)
+        self._entities = entities
 
     # -- the ledger ----------------------------------------------------------------------------------------------------
     def attempts(self, job: taskflow_base.Job) -> AttemptRecord:
@@ -290,26 +308,29 @@ class SQLiteJobBoard(PicturedBoard):
             entry = act.job(job.uuid)
             if entry.claim is not None:
                 raise excp.UnclaimableJob(f"job {visible(job.uuid)} is claimed by {visible(entry.claim.owner)}")
-            record = attempts.crashed(known_record(entry), utcnow(), policy=policy)
+            record = attempts.deserted(known_record(entry), utcnow(), policy=policy)
             act.release(entry, record)
         return record
 
     def holds(self, job: taskflow_base.Job) -> bool:
+        if not self.connected:
+            return False
         entry = self.picture.get(job.uuid)
-        if not self.connected or entry is None or entry.claim is None:
+        if entry is None or entry.claim is None:
             return False
         if self._mirror.file_gone:
             # Whoever is told so stops its work for good: should the file come back, nobody would let the job go.
             self._end_session()
             return False
-        return entry.claim.id == self._mine.get(entry.key)
+        return entry.claim.session == self._session
 
     # -- an operator's acts --------------------------------------------------------------------------------------------
-    def bin(self, entry: JobEntry, who: str, why: str) -> None:
+    def bin(self, entry: JobEntry, who: str, why: str) -> str:
         with self._act(durable=True) as act:
             now = utcnow()
             entry = act.as_seen(entry)
             act.move_to_bin(entry, _settled(entry, now), who, why, now)
+        return entry.key
 
     def delete(self, entry: JobEntry | BinEntry) -> None:
         with self._act(durable=True) as act:
@@ -324,10 +345,10 @@ class SQLiteJobBoard(PicturedBoard):
         return entry.key
 
     def retry(self, entry: JobEntry) -> None:
-        if entry.claim is not None:
-            raise Changed(f"job {visible(entry.name)} is claimed by {visible(entry.claim.owner)}")
         with self._act(durable=True) as act:
             entry = act.as_seen(entry)
+            if entry.claim is not None:
+                raise Changed(f"job {visible(entry.name)} is claimed by {visible(entry.claim.owner)}")
             if entry.record is not None:
                 act.release(entry, attempts.retried(_settled(entry, utcnow())))
 
@@ -335,4 +356,4 @@ class SQLiteJobBoard(PicturedBoard):
 def _settled(entry: JobEntry, now: datetime) -> AttemptRecord:
     """The entry's record; an attempt that a dead process left open is closed."""
     record = known_record(entry)
-    return attempts.crashed(record, now) if entry.claim is None else record
+    return attempts.deserted(record, now) if entry.claim is None else record

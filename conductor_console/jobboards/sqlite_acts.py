@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -35,23 +36,32 @@ _TAKE: Final = sa.update(JOBS).where(_JOB)
 _RELEASE: Final = sa.update(JOBS).where(_JOB).values(_FREE)
 _REMOVE: Final = sa.delete(JOBS).where(_JOB)
 _NEW_RECORD: Final = sa.insert(ATTEMPTS)
-_NEXT_RECORD: Final = sa.update(ATTEMPTS).where(ATTEMPTS.c.job == sa.bindparam("key"))
+_NEXT_RECORD: Final = (
+    sa.update(ATTEMPTS).where(ATTEMPTS.c.job == sa.bindparam("key")).values(version=ATTEMPTS.c.version + 1)
+)
 _NO_RECORD: Final = sa.delete(ATTEMPTS).where(ATTEMPTS.c.job == sa.bindparam("key"))
+_NO_ORPHANS: Final = sa.delete(ATTEMPTS).where(
+    ATTEMPTS.c.job.not_in(sa.union_all(sa.select(JOBS.c.uuid), sa.select(BIN.c.uuid)))
+)
 _NOT_BINNED: Final = sa.delete(BIN).where(BIN.c.uuid == sa.bindparam("key"))
 
 
 class Act:
     """What one transaction does. Nobody else writes between its begin and its end.
 
+    :param session: what keeps alive the claims and entities that are made.
     :ivar changes: the numbers of the changes made; ``keys`` what they concern.
     """
 
-    def __init__(self, connection: sa.Connection, reader: Reader, sessions: Sessions) -> None:
+    def __init__(
+        self, connection: sa.Connection, reader: Reader, sessions: Sessions, session: str | None = None
+    ) -> None:
         self.changes: list[int] = []
         self.keys: list[str] = []
         self._connection = connection
         self._reader = reader
         self._sessions = sessions
+        self._session = session
 
     def changed(self, key: str) -> int:
         """Tells the other processes that ``key`` moves. Returns the change's number, unique and growing."""
@@ -107,15 +117,14 @@ class Act:
             sa.insert(JOBS), {"uuid": key, "posting": posting.decode(), "created_at": iso(now), **_FREE}
         )
 
-    def take(self, entry: JobEntry, who: str, identity: str, session: str, now: datetime) -> str:
-        """Claims a job that nobody holds and opens its attempt. Returns the claim's id."""
+    def take(self, entry: JobEntry, who: str, identity: str, now: datetime) -> AttemptRecord:
+        """Claims a job that nobody holds and opens its attempt; returns the record."""
         number = self.changed(entry.key)
-        claim = str(number)
-        record = attempts.opened(known_record(entry), identity, now, entry.flow_uuid, claim=claim)
+        record = attempts.opened(known_record(entry), identity, now, entry.flow_uuid, claim=str(number))
         self._write(entry, record)
-        values = {"owner": who, "claim": number, "session": session, "claimed_at": iso(now)}
+        values = {"owner": who, "claim": number, "session": self._session, "claimed_at": iso(now)}
         self._connection.execute(_TAKE, {"key": entry.key, **values})
-        return claim
+        return record
 
     def release(self, entry: JobEntry, record: AttemptRecord | None = None) -> None:
         """Ends the claim, whosever it is, and writes the record, if there is something to write."""
@@ -163,23 +172,22 @@ class Act:
         self._connection.execute(_NOT_BINNED, {"key": entry.key})
         self._connection.execute(_NO_RECORD, {"key": entry.key})
 
-    def register(self, session: str, name: str, entity: str) -> None:
-        """Notes a live entity, and forgets the dead ones."""
+    def register(self, entities: Mapping[str, str]) -> None:
+        """Notes live entities, by name, and forgets what nobody else would: dead ones, records without a job."""
         self.changed(ENTITIES_KEY)
         for row in self._connection.execute(sa.select(ENTITIES.c.session).distinct()).all():
-            if not self._sessions.alive(row.session):
+            if row.session == self._session or not self._sessions.alive(row.session):
                 self._connection.execute(sa.delete(ENTITIES).where(ENTITIES.c.session == row.session))
-        same = (ENTITIES.c.session == session) & (ENTITIES.c.name == name)
-        self._connection.execute(sa.delete(ENTITIES).where(same))
-        self._connection.execute(sa.insert(ENTITIES), {"session": session, "name": name, "entity": entity})
+        self._connection.execute(_NO_ORPHANS)
+        rows = [{"session": self._session, "name": name, "entity": entity} for name, entity in entities.items()]
+        self._connection.execute(sa.insert(ENTITIES), rows)
 
     def _write(self, entry: JobEntry | BinEntry, record: AttemptRecord) -> None:
         text = attempts.to_json(record).decode()
         if entry.record_version is None:
             self._connection.execute(_NEW_RECORD, {"job": entry.key, "version": 1, "record": text})
         else:
-            values = {"version": entry.record_version + 1, "record": text}
-            self._connection.execute(_NEXT_RECORD, {"key": entry.key, **values})
+            self._connection.execute(_NEXT_RECORD, {"key": entry.key, "record": text})
 
 
 def known_record(entry: JobEntry | BinEntry) -> AttemptRecord:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ from conductor_console.jobboards.base import BinEntry, EntityEntry, JobEntry
 from conductor_console.jobboards.common import STOP_TIMEOUT
 from conductor_console.jobboards.picture import Picture
 from conductor_console.jobboards.sqlite_database import Database
+from conductor_console.jobboards.sqlite_file import FileGone
 from conductor_console.jobboards.sqlite_liveness import Sessions
 from conductor_console.jobboards.sqlite_rows import Reader
 from conductor_console.text import visible
@@ -49,13 +50,23 @@ class News:
 class Mirror:
     """Feeds one board's picture.
 
+    :param tend: called a few times a second on the watching thread, while the board can be read.
     :ivar lock: held by each act from its transaction's begin until its outcome is in the picture, and by each
         reading likewise, so that nothing older ever overwrites something newer. Never held while waiting for
         listeners.
     :ivar file_gone: whether the file that was opened is no longer there.
     """
 
-    def __init__(self, name: str, database: Database, sessions: Sessions, picture: Picture, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        sessions: Sessions,
+        picture: Picture,
+        *,
+        read_only: bool,
+        tend: Callable[[], None],
+    ) -> None:
         self.lock = threading.RLock()
         self.reader = Reader(picture, sessions)
         self.file_gone = False
@@ -64,6 +75,7 @@ class Mirror:
         self._sessions = sessions
         self._picture = picture
         self._read_only = read_only
+        self._tend = tend
         self._seen = 0
         #: Changes of our own that are in the picture already.
         self._own: set[int] = set()
@@ -111,7 +123,6 @@ class Mirror:
             while not self._stop.wait(LOOK_EVERY if live else RETRY_AFTER):
                 try:
                     if not live:
-                        self._database.close()
                         self._open()
                         live = True
                     if connection is None:
@@ -122,9 +133,11 @@ class Mirror:
                     if not isinstance(error, ConsoleError):
                         LOG.exception("watching the board failed")
                     live = False
-                    self._picture.set_connection("lost", visible(self._gone() or error, 300))
+                    lost = self._lost()
+                    self._picture.set_connection("lost", visible(lost or error, 300))
                     if connection is not None:
-                        connection.invalidate()
+                        if lost is not None and not self._read_only:
+                            self._database.rescue(connection)
                         connection.close()
                         connection = None
         finally:
@@ -139,15 +152,16 @@ class Mirror:
         now = time.monotonic()
         if now >= self._next_trial:
             self._next_trial = now + TRY_LOCKS_EVERY
-            self._database.need_same_file()
+            self._database.file.need_same()
             self._bury_the_dead()
+            self._tend()
 
-    def _gone(self) -> ConsoleError | None:
-        """Why the file that was opened is no longer there; None while it is."""
+    def _lost(self) -> ConsoleError | None:
+        """What is no longer there of the files that were opened; None while all of it is."""
         try:
-            self._database.need_same_file()
+            self._database.file.need_same()
         except ConsoleError as error:
-            self.file_gone = True
+            self.file_gone = isinstance(error, FileGone)
             return error
         return None
 
@@ -210,6 +224,10 @@ class Mirror:
             {entry.key: entry for entry in self.reader.binned(connection, jobs)},
             entities,
         )
+
+    def shows(self, session: str | None) -> bool:
+        """Whether the conductors that registered with this session are in the picture."""
+        return session in self._entity_sessions
 
     def done(self, news: News, changes: Sequence[int]) -> None:
         """Shows what an act of ours did, now that it is committed; the caller holds the lock."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -24,6 +26,9 @@ LOG: Final = logging.getLogger(__name__)
 #: Keys asked for in one statement; SQLite takes some ten thousand.
 _CHUNK: Final = 500
 
+#: Stands for a time that cannot be read.
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
 _RECORD: Final = (ATTEMPTS.c.record, ATTEMPTS.c.version.label("record_version"))
 _JOBS: Final = sa.select(JOBS, *_RECORD).join_from(JOBS, ATTEMPTS, ATTEMPTS.c.job == JOBS.c.uuid, isouter=True)
 _BIN: Final = sa.select(BIN, *_RECORD).join_from(BIN, ATTEMPTS, ATTEMPTS.c.job == BIN.c.uuid, isouter=True)
@@ -40,10 +45,10 @@ def node_of(seq: int) -> str:
     return f"job{seq:010d}"
 
 
-def parse_record(raw: str, key: str) -> AttemptRecord:
+def parse_record(raw: Any, key: str) -> AttemptRecord:
     """The record in a row; what is no record of this job is started afresh, and told in the log."""
     try:
-        return attempts.from_json(raw.encode(), key)
+        return attempts.from_json(_octets(raw), key)
     except attempts.NotARecord as error:
         LOG.warning("the ledger of %s is started afresh: %s", visible(key), visible(error, 200))
         return AttemptRecord(job=key)
@@ -64,8 +69,9 @@ class Reader:
 
     def jobs(self, connection: sa.Connection, keys: Sequence[str] | None = None) -> Iterator[JobEntry]:
         """The jobs with these keys that are there; all of them for None."""
+        alive = cache(self._sessions.alive)  # asked once for all that one session holds
         for row in _rows(connection, _JOBS, _JOBS_BY_KEY, keys):
-            yield self._job(row)
+            yield self._job(row, alive)
 
     def binned(self, connection: sa.Connection, keys: Sequence[str] | None = None) -> Iterator[BinEntry]:
         """The binned jobs with these keys that are there; all of them for None."""
@@ -91,55 +97,55 @@ class Reader:
             return None
         return [(row.seq, row.key) for row in rows if row.seq > after]
 
-    def claim_of(self, row: Any) -> Claim | None:
-        """The claim in a row of a job, if the process that made it lives."""
-        if row.claim is None or not self._sessions.alive(row.session):
-            return None
-        return Claim(row.owner or "?", str(row.claim), from_iso(row.claimed_at), session=row.session)
-
-    def _job(self, row: Any) -> JobEntry:
-        node = node_of(row.seq)
-        claim = self.claim_of(row)
-        known = self._picture.get(row.uuid)
+    def _job(self, row: Any, alive: Callable[[str | None], bool]) -> JobEntry:
+        key, node = _text(row.uuid), node_of(row.seq)
+        claim = _claim(row) if row.claim is not None and alive(row.session) else None
+        known = self._picture.get(key)
         record = _record(known, row)
         if known is not None and known.node == node:
             return replace(known, claim=claim, record=record, record_version=row.record_version)
-        raw = row.posting.encode()
+        raw = _octets(row.posting)
         posting = postings.parse(raw, node)
+        created_at, problem = _time(row.created_at), posting.problem
+        if created_at is None:
+            problem = "the time of its posting is none"
+        elif posting.uuid not in (None, row.uuid):
+            problem = "its uuid is not the one it is filed under"
         return JobEntry(
-            key=row.uuid,
+            key=key,
             node=node,
             uuid=posting.uuid,
             name=posting.name,
             priority=posting.priority,
-            created_at=from_iso(row.created_at),
+            created_at=created_at or _EPOCH,
             details=posting.details,
             book_uuid=posting.book_uuid,
             book_name=posting.book_name,
             size=len(raw),
-            problem=posting.problem,
+            problem=problem,
             claim=claim,
             record=record,
             record_version=row.record_version,
         )
 
     def _binned(self, row: Any) -> BinEntry:
-        known = self._picture.get_binned(row.uuid)
+        key = _text(row.uuid)
+        known = self._picture.get_binned(key)
         record = _record(known, row)
         if known is not None and known.version == row.version:
             return replace(known, record=record, record_version=row.record_version)
-        raw = row.posting.encode()
+        raw = _octets(row.posting)
         posting = postings.parse(raw, node_of(row.seq))
         return BinEntry(
-            key=row.uuid,
+            key=key,
             node=node_of(row.seq),
             uuid=posting.uuid,
             name=posting.name,
             priority=posting.priority,
             posting=raw,
-            binned_at=from_iso(row.binned_at),
-            who=row.who or None,
-            why=row.why or None,
+            binned_at=_time(row.binned_at),
+            who=_text(row.who) or None,
+            why=_text(row.why) or None,
             version=row.version,
             record=record,
             record_version=row.record_version,
@@ -152,7 +158,31 @@ def _record(known: JobEntry | BinEntry | None, row: Any) -> AttemptRecord | None
         return None
     if known is not None and known.record_version == row.record_version:
         return known.record
-    return parse_record(row.record, row.uuid)
+    return parse_record(row.record, _text(row.uuid))
+
+
+def _claim(row: Any) -> Claim:
+    claimed_at = _time(row.claimed_at)
+    problem = None if claimed_at is not None else "the time of its claim is none"
+    return Claim(_text(row.owner or "?"), str(row.claim), claimed_at or _EPOCH, session=row.session, problem=problem)
+
+
+# Any program may write any value into any column: what comes out is made to be what it should be, and told.
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _octets(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        return from_iso(_text(value))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _rows(
@@ -166,14 +196,14 @@ def _rows(
 
 
 def _entity(row: Any) -> EntityEntry:
-    metadata: Any = {}
+    name, metadata = _text(row.name), None
     try:
         data = json.loads(row.entity)
-        metadata = data.get("metadata") if isinstance(data, dict) else {}
-    except (ValueError, RecursionError):
-        LOG.warning("the entity %s is not JSON", visible(row.name))
+        metadata = data.get("metadata") if isinstance(data, dict) else None
+    except (ValueError, TypeError, RecursionError):
+        LOG.warning("the entity %s is not JSON", visible(name))
     if not isinstance(metadata, dict):
         metadata = {}
     pid = metadata.get("pid")
-    host = metadata.get("hostname") or row.name.partition("@")[2].partition(":")[0]
-    return EntityEntry(row.name, str(host), pid if isinstance(pid, int) else None, row.session)
+    host = metadata.get("hostname") or name.partition("@")[2].partition(":")[0]
+    return EntityEntry(name, str(host), pid if isinstance(pid, int) else None, row.session)

@@ -6,7 +6,22 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from conductor_console.jobboards.sqlite_file import Home, unquoted
+
 METADATA: Final = sa.MetaData()
+
+#: What this version reads and writes. A board of a higher one is left alone.
+VERSION: Final = 1
+
+#: One row: which version the tables have, and where the board's file was when it was last made sure of: its real path,
+#: percent-encoded, and its inode. A copy is known by them.
+BOARD: Final = sa.Table(
+    "cc_board",
+    METADATA,
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("inode", sa.Integer, nullable=False),
+)
 
 #: A job on the board. ``seq`` is its place in the order of posting and is never given twice; ``claim`` is unique to
 #: one claim and grows; ``session`` names the lock file whose holder keeps the claim alive. Times are ISO 8601, UTC.
@@ -100,3 +115,23 @@ def strange_columns(connection: sa.Connection) -> str | None:
             if column.name not in there:
                 return f"{table.name}.{column.name}"
     return None
+
+
+def version_of(connection: sa.Connection) -> int:
+    """The version of the board's tables; ours where nothing tells."""
+    # Whatever columns it has: those of another version may be other ones.
+    rows = connection.exec_driver_sql(f"SELECT * FROM {BOARD.name}").mappings()
+    versions = [row.get("version") for row in rows]
+    return max((version for version in versions if isinstance(version, int)), default=VERSION)
+
+
+def home_of(connection: sa.Connection) -> Home | None:
+    """Where the board's file was when it was last made sure of; None where nothing tells."""
+    row = connection.execute(sa.select(BOARD.c.path, BOARD.c.inode)).first()
+    return None if row is None else Home(unquoted(str(row.path)), row.inode)
+
+
+def note_home(connection: sa.Connection, home: Home) -> None:
+    """Writes where the board's file is now."""
+    connection.execute(sa.delete(BOARD))
+    connection.execute(sa.insert(BOARD), {"version": VERSION, "path": home.quoted(), "inode": home.inode})

@@ -13,17 +13,21 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kazoo import exceptions as k_exceptions
 from taskflow import exceptions as excp
+from taskflow.jobs.base import Job
 
+from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards import attempts
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
-from conductor_console.jobboards.base import Changed, JobEntry
+from conductor_console.jobboards.base import Changed, JobEntry, Refused
 from conductor_console.jobboards.common import identity
-from conductor_console.jobboards.zk_client import StepFailed, as_hex
-from conductor_console.jobboards.zk_ledger import TRIES, Built, Done, LedgerRequests
-from conductor_console.jobboards.zk_model import Ledger, read_lock
+from conductor_console.jobboards.zk_client import LARGEST_POSTING, StepFailed, as_hex, need_connection
+from conductor_console.jobboards.zk_ledger import TRIES, Built, Done, LedgerRequests, name_was_taken
+from conductor_console.jobboards.zk_nodes import Ledger, read_lock
+from conductor_console.jobboards.zk_requests import called
 from conductor_console.text import visible
 
 
@@ -49,6 +53,33 @@ class ConductorActs(LedgerRequests):
     Each raises ``OutcomeUnknown`` when the connection breaks during the transaction.
     """
 
+    def post(self, raw: bytes) -> tuple[str, Any]:
+        """Posts these bytes. Returns the node's name and stat.
+
+        :raises BoardUnreachable: there is no board. :raises Refused: it is too big, or the next name is taken.
+        """
+        if len(raw) > LARGEST_POSTING:
+            raise Refused(f"the posting is too big for ZooKeeper: {len(raw):,} bytes, {LARGEST_POSTING:,} at most")
+        need_connection(self.client)
+        try:
+            path, stat = self.client.create(self.paths.posting, value=raw, sequence=True, include_data=True)
+        except k_exceptions.NoNodeError as error:
+            told = f"there is no board at {self.paths.board}: make it with `conductor-console init`"
+            raise BoardUnreachable(told) from error
+        except k_exceptions.NodeExistsError as error:
+            raise self.next_taken("post") from error
+        return path.rpartition("/")[2], stat
+
+    def not_held(self, job: Job, who: str, act: str) -> Exception:
+        """Why ``who`` cannot end a claim on the job: NotFound where there is none of theirs, else JobFailure."""
+        lock = self.read_lock(job.entry.node)
+        what = f"cannot {act} job {called(job)}"
+        if lock is None:
+            return excp.NotFound(f"{what}: nobody holds it, or it is gone")
+        if lock.claim.owner == who:
+            return excp.NotFound(f"{what}: it was claimed anew since")
+        return excp.JobFailure(f"{what}: {visible(lock.claim.owner, 80)} holds it, not {visible(who)}")
+
     def claim(self, entry: JobEntry, who: str, unless: Callable[[AttemptRecord], bool] | None) -> Held:
         """Takes a job that nobody holds, and opens its attempt.
 
@@ -64,7 +95,7 @@ class ConductorActs(LedgerRequests):
             multi.create("lock", lock, value, ephemeral=True).write("mark", lock, value, 0)
             if ledger is None:
                 return multi, None
-            record = attempts.crashed(ledger.record, moment, ledger.open_claim)
+            record = attempts.deserted(ledger.record, moment, ledger.open_claim)
             if unless is not None and unless(record):
                 raise excp.UnclaimableJob(f"job {visible(entry.key)} is not to be tried now")
             record = attempts.opened(record, identity(who), moment, entry.flow_uuid)
@@ -151,6 +182,8 @@ class ConductorActs(LedgerRequests):
                 if failed.step == "lock" and isinstance(failed.error, k_exceptions.BadVersionError):
                     version = self._check(held)
                     continue
+                if name_was_taken(failed):
+                    continue
                 if failed.step in ("lock", "job") and isinstance(failed.error, k_exceptions.NoNodeError):
                     what = "claim on job" if failed.step == "lock" else "job"
                     raise excp.NotFound(f"cannot {act}: the {what} {visible(held.entry.key)} is gone") from failed
@@ -177,13 +210,13 @@ class ConductorActs(LedgerRequests):
             self.need_job(entry)
             return ledger.record
         moment = self.model.now()
-        settled = attempts.crashed(ledger.record, moment, ledger.open_claim, policy)
+        settled = attempts.deserted(ledger.record, moment, ledger.open_claim, policy)
 
         def build(ledger: Ledger | None) -> Built:
             multi = self.while_free(self.multi().check("job", self.paths.job(entry.node), entry.version), entry)
             if ledger is None:
                 return multi, None
-            record = attempts.crashed(ledger.record, moment, ledger.open_claim, policy)
+            record = attempts.deserted(ledger.record, moment, ledger.open_claim, policy)
             return self.write(multi, entry.key, ledger, record), record
 
         try:

@@ -1,10 +1,9 @@
-"""Talking to ZooKeeper: the client, transactions whose every result is looked at, pipelined reads."""
+"""Talking to ZooKeeper: the client, and transactions whose every result is looked at."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
@@ -15,7 +14,7 @@ from oslo_utils import strutils
 
 from conductor_console.errors import BoardUnreachable, UsageError
 from conductor_console.jobboards.base import Refused
-from conductor_console.text import size, visible
+from conductor_console.text import visible
 
 # kazoo tells of each lost connection at WARNING; without a handler Python would print that on the screen.
 LOG: Final = logging.getLogger("conductor_console.zookeeper")
@@ -26,9 +25,10 @@ DEFAULT_TIMEOUT: Final = 10.0
 ANSWER_SECONDS: Final = 60.0
 #: A server drops the connection of a request above 1 MiB (``jute.maxbuffer``), which would look like an outage.
 LARGEST_REQUEST: Final = 0xFFFFF - 1024
+#: What we post leaves room for what else is in the request that moves it to the bin.
+LARGEST_POSTING: Final = LARGEST_REQUEST - 4096
 _PER_STEP: Final = 64
 _SWITCHES: Final = {"read_only": False, "randomize_hosts": True, "use_ssl": False, "verify_certs": True}
-_WINDOW: Final = 256
 
 #: The connection broke, so nobody knows yet whether it was done.
 UNKNOWN_OUTCOME: Final = (
@@ -93,6 +93,20 @@ def make_client(conf: Mapping[str, Any]) -> KazooClient:
     )
 
 
+def start_client(client: KazooClient, hosts: str, timeout: float) -> None:
+    """Connects within ``timeout`` seconds; nothing happens where it is connected already.
+
+    Not kazoo's own start(): that warns on the screen where the part of the hosts behind the slash is not there.
+
+    :raises BoardUnreachable: no answer; the client is ended.
+    """
+    if not client.start_async().wait(timeout) or not client.connected:
+        end_client(client)
+        raise BoardUnreachable(
+            f"cannot reach ZooKeeper at {hosts} within {timeout:g} s: is it running, is the address right?"
+        )
+
+
 def end_client(client: KazooClient) -> None:
     """Ends a client's session and threads, and closes its sockets; may be called at any time, more than once."""
     try:
@@ -119,28 +133,6 @@ def answer(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     :raises KazooException: as the server or the connection has it. :raises KazooTimeoutError: after a minute.
     """
     return call(*args, **options).get(timeout=ANSWER_SECONDS)
-
-
-def read_all(client: KazooClient, paths: Iterable[str], watch: Any = None) -> Iterator[tuple[str, Any]]:
-    """Reads many nodes with some hundreds of requests under way at once, in order.
-
-    :returns: for each path ``(data, stat)``, or the ZookeeperError that it met (no node, no rights).
-    :raises KazooException: when the connection breaks.
-    """
-    under_way: deque[tuple[str, Any]] = deque()
-    for path in paths:
-        under_way.append((path, client.get_async(path, watch=watch)))
-        if len(under_way) >= _WINDOW:
-            yield _outcome(*under_way.popleft())
-    while under_way:
-        yield _outcome(*under_way.popleft())
-
-
-def _outcome(path: str, request: Any) -> tuple[str, Any]:
-    try:
-        return path, request.get(timeout=ANSWER_SECONDS)
-    except (k_exceptions.NoNodeError, *NO_RIGHTS) as error:
-        return path, error
 
 
 class Multi:
@@ -181,6 +173,10 @@ class Multi:
         self._transaction.delete(path, version)
         return self._added(step, path)
 
+    def room(self, path: str) -> int:
+        """How many bytes one step more, at ``path``, may write."""
+        return LARGEST_REQUEST - self._size - len(path) - _PER_STEP
+
     def _added(self, step: str, path: str, value: bytes = b"") -> Multi:
         self._steps.append(step)
         self._size += len(path) + len(value) + _PER_STEP
@@ -194,7 +190,7 @@ class Multi:
         :raises BoardUnreachable: there is no connection, nothing was done. :raises Refused: it is too big.
         """
         if self._size > LARGEST_REQUEST:
-            raise Refused(f"too big for ZooKeeper: {size(self._size)}, where one request takes {size(LARGEST_REQUEST)}")
+            raise Refused(f"too big for ZooKeeper: {self._size:,} bytes, where one request takes {LARGEST_REQUEST:,}")
         need_connection(self._client)
         try:
             results = answer(self._transaction.commit_async)

@@ -7,6 +7,7 @@ board's listing tells why.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
@@ -14,19 +15,23 @@ from kazoo import exceptions as k_exceptions
 from conductor_console.jobboards import attempts
 from conductor_console.jobboards.attempts import AttemptRecord
 from conductor_console.jobboards.base import JobEntry
-from conductor_console.jobboards.zk_client import LARGEST_REQUEST, NO_RIGHTS, Multi, StepFailed, describe
-from conductor_console.jobboards.zk_model import Ledger, read_record
+from conductor_console.jobboards.zk_client import NO_RIGHTS, Multi, StepFailed, describe
+from conductor_console.jobboards.zk_nodes import Ledger, read_record
 from conductor_console.jobboards.zk_paths import split_children
 from conductor_console.jobboards.zk_requests import CONFLICTS, Requests
 
 #: How often an act is tried again when it meets a conflict.
 TRIES: Final = 6
-_ROOM: Final = LARGEST_REQUEST - 8192
 
 #: A transaction, and the record that it writes (None: it writes none).
 Built = tuple[Multi, AttemptRecord | None]
 #: A transaction's results, the record as it was found (None: uncounted), and the one that was written.
 Done = tuple[dict[str, Any], Ledger | None, AttemptRecord | None]
+
+
+def name_was_taken(failed: StepFailed) -> bool:
+    """Whether somebody took the name in the bin meanwhile: another is to be tried."""
+    return failed.step == "bin" and isinstance(failed.error, k_exceptions.NodeExistsError)
 
 
 class LedgerRequests(Requests):
@@ -55,7 +60,7 @@ class LedgerRequests(Requests):
             be tried any more. What changes after it changes the record too, and makes that try fail.
         :raises StepFailed: another step failed.
         """
-        if self.model.uncounted is None:
+        if not self.model.uncounted_at(key):
             ledger = ledger or self.model.ledger(key)
             for _ in range(TRIES):
                 multi, record = build(ledger)
@@ -64,32 +69,33 @@ class LedgerRequests(Requests):
                 except StepFailed as failed:
                     if failed.step != "record":
                         raise
-                    reason = self._make_way(failed, ledger)
-                try:
-                    ledger = self.read_ledger(key) if reason is None else ledger
-                    verify()
-                except NO_RIGHTS:
-                    reason = f"no rights to read the ledger at {self.paths.attempts}"
-                if reason is not None:
-                    self.model.set_uncounted(reason)
+                    self._make_way(failed, key, ledger)
+                if self.model.uncounted_at(key):
                     break
+                try:
+                    ledger = self.read_ledger(key)
+                except NO_RIGHTS:
+                    self.model.bar(key)
+                    break
+                verify()
         verify()
         multi, _ = build(None)
         return multi.commit(), None, None
 
-    def _make_way(self, failed: StepFailed, ledger: Ledger) -> str | None:
-        """A record could not be written: makes its folder where that is missing, or tells why it stays uncounted."""
+    def _make_way(self, failed: StepFailed, key: str, ledger: Ledger) -> None:
+        """A record could not be written: makes its folder where that is missing, or notes what stays uncounted."""
         if isinstance(failed.error, k_exceptions.NoNodeError) and ledger.version is None:
             try:
                 self.ensure_folder(self.paths.attempts)
             except NO_RIGHTS:
-                return f"no rights to make {self.paths.attempts}"
-            return None
-        if isinstance(failed.error, CONFLICTS):
-            return None
-        if isinstance(failed.error, NO_RIGHTS):
-            return f"no rights to write the ledger at {self.paths.attempts}"
-        return f"the ledger cannot be written: {describe(failed.error)}"
+                self.model.set_uncounted(f"no rights to make {self.paths.attempts}")
+        elif isinstance(failed.error, NO_RIGHTS):
+            if ledger.version is None:
+                self.model.set_uncounted(f"no rights to write the ledger at {self.paths.attempts}")
+            else:
+                self.model.bar(key)
+        elif not isinstance(failed.error, CONFLICTS):
+            self.model.set_uncounted(f"the ledger cannot be written: {describe(failed.error)}")
 
     def write(self, multi: Multi, key: str, ledger: Ledger, record: AttemptRecord) -> Multi:
         """The step that writes a record in the place of ``ledger``."""
@@ -97,6 +103,20 @@ class LedgerRequests(Requests):
         if ledger.version is None:
             return multi.create("record", self.paths.record(key), value)
         return multi.write("record", self.paths.record(key), value, ledger.version)
+
+    def fitting(self, multi: Multi, record: AttemptRecord, key: str) -> AttemptRecord | None:
+        """The record, cut where it is too much for this request; None where not even its newest attempt fits in.
+
+        It stays as it is then: one that says less is better than a job that cannot be moved.
+        """
+        room = multi.room(self.paths.record(key))
+        record = attempts.shrunk(record, room)
+        return record if len(attempts.to_json(record)) <= room else None
+
+    def absent(self, multi: Multi, key: str) -> Multi:
+        """Two steps that fail where there is a record after all: one may have come since the last reading."""
+        path = self.paths.record(key)
+        return multi.create("record", path, b"{}").delete("no record", path, 0)
 
     def forget(self, multi: Multi, key: str, ledger: Ledger | None) -> Multi:
         """The step that deletes a record, if there is one."""
@@ -107,13 +127,40 @@ class LedgerRequests(Requests):
     def to_bin(
         self, multi: Multi, entry: JobEntry, raw: bytes, acl: Any, ledger: Ledger | None, record: AttemptRecord | None
     ) -> Built:
-        """The steps that move a posting to the bin; the record is cut where both do not fit in one request."""
-        multi.create("bin", self.paths.binned(self.bin_name(entry)), raw, acl=acl)
+        """The steps that move a posting to the bin; the record is cut where both do not fit in one request.
+
+        A record that is named by the node takes the node's name in the bin, which may be another than on the board.
+        """
+        name = self.bin_name(entry)
+        multi.create("bin", self.paths.binned(name), raw, acl=acl)
         multi.delete("job", self.paths.job(entry.node), entry.version)
         if ledger is None or record is None:
             return multi, None
-        record = attempts.shrunk(record, _ROOM - len(raw))
-        return self.write(multi, entry.key, ledger, record), record
+        record = self.fitting(multi, record, name if entry.key == entry.node else entry.key)
+        if record is None:
+            return multi, None
+        if entry.key != entry.node or name == entry.node:
+            return self.write(multi, entry.key, ledger, record), record
+        moved = "record" if ledger.version is None else "record moved"
+        self.forget(multi, entry.key, ledger)
+        multi.create(moved, self.paths.record(name), attempts.to_json(replace(record, job=name)))
+        return multi, None
+
+    def binned_from(self, key: str) -> str | None:
+        """The path of the board beside this one, of the same bin, whose ledger tells that it binned the job."""
+        ledgers, _, own = self.paths.attempts.rpartition("/")
+        try:
+            others = [name for name in self.children(ledgers) if name != own]
+        except NO_RIGHTS:
+            return None
+        for name in others:
+            try:
+                raw, stat = self.ask(self.client.get_async, f"{ledgers}/{name}/{key}")
+            except (k_exceptions.NoNodeError, *NO_RIGHTS):
+                continue
+            if read_record(raw, key, stat).record.binned is not None:
+                return f"{self.paths.board.rpartition('/')[0]}/{name}"
+        return None
 
     def note(self, key: str, done: Done, zxid: int = 0) -> Ledger | None:
         """Shows a record that was written at once.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from kazoo import exceptions as k_exceptions
@@ -17,9 +17,11 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import EventType, KazooState, KeeperState
 
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards.zk_client import LOG, NO_RIGHTS, answer, describe, read_all
-from conductor_console.jobboards.zk_model import BoardModel, read_lock, read_record
+from conductor_console.jobboards.zk_client import LOG, NO_RIGHTS, answer, describe
+from conductor_console.jobboards.zk_model import BoardModel
+from conductor_console.jobboards.zk_nodes import read_lock, read_record
 from conductor_console.jobboards.zk_paths import LOCK_SUFFIX, BoardPaths, split_children
+from conductor_console.jobboards.zk_reads import Reads
 
 Folder = Literal["jobs", "records", "bin", "entities"]
 #: In this order a record that is listed belongs to a job that is found on the board or in the bin, or to none.
@@ -28,6 +30,9 @@ JOIN_SECONDS: Final = 15.0
 #: Two listings of a big board are at least so far apart (a small one's cost is nothing): seconds.
 LONGEST_PAUSE: Final = 0.05
 _RETRY_SECONDS: Final = 0.5
+#: Between two looks at a folder that may not be listed.
+_DENIED_SECONDS: Final = 5.0
+_CALLED: Final[Mapping[Folder, str]] = {"jobs": "jobs", "records": "attempts", "bin": "bin", "entities": "conductors"}
 
 
 class _Work:
@@ -74,6 +79,7 @@ class Mirror:
         on_lost: Callable[[], None],
     ) -> None:
         self._client = client
+        self._reads = Reads(client)
         self._paths = paths
         self._model = model
         self._name = name
@@ -88,7 +94,10 @@ class Mirror:
         self._progress = 0
         self._stopping = False
         self._failure: str | None = None
-        self._detail = ""
+        #: Why a folder is not shown, and when to ask again for one that may not be listed: no event tells of rights.
+        self._denied: dict[Folder, str] = {}
+        self._ask_again = 0.0
+        self._board_born = 0
         #: Nodes whose next change will be told: touched by the board's own thread alone.
         self._watched_locks: set[str] = set()
         self._watched_records: set[str] = set()
@@ -139,12 +148,22 @@ class Mirror:
                 reason = self._failure or ("closed" if self._stopping else f"no answer within {timeout:g} s")
                 raise BoardUnreachable(f"cannot read the board at {self._hosts}: {reason}")
 
+    def look_again(self) -> None:
+        """Asks for one more round, soon; returns at once."""
+        with self._wake:
+            self._work.folders.add("jobs")
+            self._wake.notify_all()
+
     def wait_connected(self, timeout: float) -> bool:
         """Waits until there is a connection, at most ``timeout`` seconds; False when none came."""
         with self._wake:
             return bool(self._wake.wait_for(lambda: self._client.connected or self._stopping, timeout)) and bool(
                 self._client.connected
             )
+
+    def begin_anew(self) -> None:
+        """What is known is put in no order with what the next connection finds; to be called while there is none."""
+        self._model.lost(self._failure or f"no connection to {self._hosts}", expired=True)
 
     # -- kazoo's threads: note and return --------------------------------------------------------------------------
     def _state_changed(self, state: str) -> None:
@@ -206,6 +225,8 @@ class Mirror:
                 if self._stopping:
                     return
                 connected = self._client.connected
+                if self._denied and not self._work and time.monotonic() >= self._ask_again:
+                    self._work.folders.update(self._denied)
                 if connected and self._work:
                     work, self._work, turn = self._work, _Work(), self._asked
                 else:
@@ -223,7 +244,7 @@ class Mirror:
             self._read(work)
             with self._wake:
                 caught_up = not self._work.all
-            if caught_up and self._model.in_step(epoch, self._detail):
+            if caught_up and self._model.in_step(epoch, "; ".join(self._denied.values())):
                 with self._wake:
                     self._done = turn
                     self._wake.notify_all()
@@ -244,115 +265,128 @@ class Mirror:
             # What was watched before the connection went is not watched any more.
             self._watched_locks.clear()
             self._watched_records.clear()
+            # The server that we came to may be behind the one that told us what we know.
+            answer(self._client.sync_async, self._paths.board)
         self._watched_locks -= work.locks
         self._watched_records -= work.records
-        if "records" in work.folders:
-            work.records |= self._list_records()
+        # What was touched and is listed no more is gone: there is nothing to read.
+        records = self._list_records(work.records) if "records" in work.folders else work.records
         if "jobs" in work.folders:
-            jobs, locks = self._list_jobs()
+            jobs, locks, stat = self._list_jobs(work.locks)
             # Locks first: a claim that lasts a moment is seen by its lock alone.
-            self._read_locks(work.locks | locks)
+            self._read_locks(locks)
             self._read_jobs(jobs)
+            if stat is not None:
+                self._model.creations.settle(stat)
         else:
             self._read_locks(work.locks)
-        self._read_records(work.records)
+        self._read_records(records)
         if "bin" in work.folders:
             self._read_bin()
         if "entities" in work.folders:
             self._read_entities()
 
-    def _children(self, path: str, folder: Folder) -> tuple[list[str], int] | None:
-        """A folder's children and its pzxid, watched; None where it is not there (its coming is watched then)."""
+    def _children(self, path: str, folder: Folder) -> tuple[list[str], Any] | None:
+        """A folder's children and its stat, watched; None where it is not there (its coming is watched then).
+
+        The stat is None where the folder may not be listed.
+        """
         for _ in range(3):
             try:
                 children, stat = answer(self._client.get_children_async, path, watch=self._watched, include_data=True)
-                return children, stat.pzxid
+                self._denied.pop(folder, None)
+                return children, stat
             except k_exceptions.NoNodeError:
                 if answer(self._client.exists_async, path, watch=self._watched) is None:
                     return None
             except NO_RIGHTS:
-                if folder == "jobs":
-                    self._detail = f"no rights to list the jobs at {path}"
-                elif folder == "records":
+                if folder == "records":
                     self._model.set_uncounted("no rights to read the ledger")
-                return [], 0
+                else:
+                    self._denied[folder] = f"no rights to list the {_CALLED[folder]} at {path}"
+                    self._ask_again = time.monotonic() + _DENIED_SECONDS
+                return [], None
         with self._wake:
             self._work.folders.add(folder)
         return None
 
-    def _list_jobs(self) -> tuple[list[str], set[str]]:
-        """Lists the board. Returns the postings to read, and the locks that are not watched yet."""
+    def _list_jobs(self, touched: set[str]) -> tuple[list[str], set[str], Any]:
+        """Lists the board. Returns the postings to read, the locks that are not watched (any more), the board's stat.
+
+        :param touched: the locks to read where the board may not be listed.
+        """
         found = self._children(self._paths.board, "jobs")
         if found is None:
             self._model.board_missing()
             self._watched_locks.clear()
-            self._detail = f"the board at {self._paths.board} is gone; waiting for it to come back"
-            return [], set()
-        children, pzxid = found
-        if pzxid:
-            self._detail = ""
+            self._denied["jobs"] = f"the board at {self._paths.board} is gone; waiting for it to come back"
+            return [], set(), None
+        children, stat = found
+        if stat is not None and stat.czxid != self._board_born:
+            if self._board_born:
+                # It was deleted and made again between two looks: the same names are others' now.
+                self._model.board_missing()
+                self._watched_locks.clear()
+            self._board_born = stat.czxid
         jobs, locked = split_children(children)
         self._watched_locks &= locked
-        return self._model.jobs_listed(jobs, locked, pzxid), locked - self._watched_locks
+        new = self._model.jobs_listed(jobs, locked, stat.pzxid if stat is not None else 0)
+        return new, touched if stat is None else locked - self._watched_locks, stat
 
     def _read_locks(self, nodes: set[str]) -> None:
-        by_path = {self._paths.lock(node): node for node in sorted(nodes)}
-        for path, found in read_all(self._client, by_path, self._watched):
-            node = by_path[path]
-            if isinstance(found, NO_RIGHTS):
-                stat = answer(self._client.exists_async, path, watch=self._watched)
-                found = (None, stat) if stat is not None else None
-            # One that is not there any more: the listing that follows tells so.
-            if isinstance(found, tuple):
-                self._progress += 1
-                self._watched_locks.add(node)
-                self._model.locked(node, read_lock(*found))
+        for node, found in self._each(sorted(nodes), self._paths.lock, self._watched):
+            self._watched_locks.add(node)
+            self._model.locked(node, read_lock(*found))
 
     def _read_jobs(self, nodes: list[str]) -> None:
-        by_path = {self._paths.job(node): node for node in nodes}
-        for path, found in read_all(self._client, by_path):
+        for node, found in self._each(nodes, self._paths.job):
+            self._model.job_read(node, *found)
+
+    def _each(
+        self, names: Sequence[str], path: Callable[[str], str], watch: Any = None
+    ) -> Iterator[tuple[str, tuple[bytes | None, Any]]]:
+        """What lies at the paths of these names: of a node that may not be read its stat alone.
+
+        One that is not there any more is left out: the listing that follows tells so.
+        """
+        reads = self._reads.plain(names, path) if watch is None else self._reads.watched(names, path, watch)
+        for name, found in reads:
             if isinstance(found, NO_RIGHTS):
-                stat = answer(self._client.exists_async, path)
+                stat = answer(self._client.exists_async, path(name), watch=watch)
                 found = (None, stat) if stat is not None else None
             if isinstance(found, tuple):
                 self._progress += 1
-                self._model.job_read(by_path[path], *found)
+                yield name, found
 
-    def _list_records(self) -> set[str]:
-        """Lists the ledger. Returns the records that are not watched yet."""
+    def _list_records(self, touched: set[str]) -> set[str]:
+        """Lists the ledger. Returns the records that are not watched (any more).
+
+        :param touched: the records to read where it may not be listed.
+        """
         found = self._children(self._paths.attempts, "records")
-        children, pzxid = found if found is not None else ([], self._client.last_zxid)
+        children, stat = found if found is not None else ([], None)
+        if found is not None and stat is None:
+            return touched
         present = set(children)
-        if pzxid:
-            self._watched_records &= present
-            self._model.records_listed(present, pzxid)
+        self._watched_records &= present
+        self._model.records_listed(present, self._client.last_zxid if stat is None else stat.pzxid)
         return present - self._watched_records
 
     def _read_records(self, keys: set[str]) -> None:
-        by_path = {self._paths.record(key): key for key in sorted(keys)}
-        for path, found in read_all(self._client, by_path, self._watched):
-            key = by_path[path]
-            if isinstance(found, tuple):
-                self._progress += 1
-                self._watched_records.add(key)
-                self._model.recorded(key, read_record(found[0], key, found[1]))
-            elif isinstance(found, NO_RIGHTS):
-                self._model.set_uncounted("no rights to read the ledger")
+        for key, (raw, stat) in self._each(sorted(keys), self._paths.record, self._watched):
+            self._watched_records.add(key)
+            if raw is None:
+                self._model.bar(key)
+            else:
+                self._model.recorded(key, read_record(raw, key, stat))
 
     def _read_bin(self) -> None:
         found = self._children(self._paths.trash, "bin")
         new = self._model.bin_listed(found[0] if found else [])
-        by_path = {self._paths.binned(node): node for node in new}
-        for path, outcome in read_all(self._client, by_path):
-            if isinstance(outcome, tuple):
-                self._progress += 1
-                self._model.bin_read(by_path[path], outcome[0], outcome[1].version)
-            elif isinstance(outcome, NO_RIGHTS):
-                self._model.bin_read(by_path[path], None, 0)
+        for node, read in self._each(new, self._paths.binned):
+            self._model.bin_read(node, *read)
 
     def _read_entities(self) -> None:
         found = self._children(self._paths.conductors, "entities")
-        by_path = {self._paths.conductor(name): name for name in sorted(found[0] if found else [])}
-        self._model.entities_read(
-            {by_path[path]: outcome for path, outcome in read_all(self._client, by_path) if isinstance(outcome, tuple)}
-        )
+        names = sorted(found[0] if found else [])
+        self._model.entities_read(dict(self._each(names, self._paths.conductor)))

@@ -8,109 +8,23 @@ What survives that goes into the board's :class:`~.picture.Picture`, which makes
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
-from conductor_console.clock import from_millis, utcnow
-from conductor_console.jobboards import attempts, postings
+from conductor_console.clock import utcnow
+from conductor_console.jobboards import foreign
 from conductor_console.jobboards.attempts import AttemptRecord
-from conductor_console.jobboards.base import BinEntry, Claim, EntityEntry, JobEntry
+from conductor_console.jobboards.base import Claim, EntityEntry, JobEntry
 from conductor_console.jobboards.picture import Picture
-from conductor_console.jobboards.zk_client import LOG, as_hex
-from conductor_console.text import visible
-
-#: The owner of a claim whose lock tells none.
-NO_OWNER: Final = "?"
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """A job's record as it lies on the board. ``version`` is None where there is no node for it yet.
-
-    ``mzxid`` is the transaction that wrote it: the id of the claim that opened its newest attempt, if that is open.
-    """
-
-    record: AttemptRecord
-    version: int | None = None
-    mzxid: int = 0
-    czxid: int = 0
-
-    @property
-    def open_claim(self) -> str | None:
-        """The claim of the attempt that is open, where the attempt does not tell it."""
-        return as_hex(self.mzxid) if self.version is not None and self.record.open_attempt else None
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """A claim and where it stands in the order of transactions."""
-
-    claim: Claim
-    czxid: int
-
-
-def read_lock(raw: bytes | None, stat: Any) -> Lock:
-    """A lock node as a claim; whatever is odd about it is told in its ``problem``. ``raw`` None: may not be read."""
-    owner = ""
-    problems: list[str] = []
-    if raw is None:
-        problems.append("the lock may not be read")
-    elif not raw:
-        problems.append("the lock is empty")
-    else:
-        try:
-            data = json.loads(raw)
-            owner = data["owner"] if isinstance(data, dict) and isinstance(data.get("owner"), str) else ""
-            if not owner:
-                problems.append("the lock names no owner")
-        except (ValueError, RecursionError):
-            problems.append("the lock is not JSON")
-    session = stat.ephemeralOwner
-    if not session:
-        problems.append("the lock is persistent: no session ends it")
-    claim = Claim(
-        owner=owner or NO_OWNER,
-        id=as_hex(stat.czxid),
-        claimed_at=from_millis(stat.ctime),
-        session=as_hex(session) if session else None,
-        version=stat.version,
-        problem="; ".join(problems) or None,
-    )
-    return Lock(claim, stat.czxid)
-
-
-def read_record(raw: bytes, key: str, stat: Any) -> Ledger:
-    """A ledger node; what is no record of this job is started afresh, and told in the log."""
-    try:
-        record = attempts.from_json(raw, key)
-    except attempts.NotARecord as error:
-        LOG.warning("the ledger of %s is started afresh: %s", visible(key), visible(error, 200))
-        record = AttemptRecord(job=key)
-    return Ledger(record, stat.version, stat.mzxid, stat.czxid)
-
-
-def read_job(node: str, raw: bytes | None, stat: Any) -> JobEntry:
-    """A posting as an entry, without its claim and record; ``raw`` None: it may not be read."""
-    posting = postings.parse(raw if raw is not None else b"", node)
-    return JobEntry(
-        key=postings.key_of(posting.uuid, node),
-        node=node,
-        uuid=posting.uuid,
-        name=posting.name,
-        priority=posting.priority,
-        created_at=from_millis(stat.ctime),
-        version=stat.version,
-        details=posting.details,
-        book_uuid=posting.book_uuid,
-        book_name=posting.book_name,
-        size=stat.dataLength,
-        problem=posting.problem if raw is not None else None,
-        access=raw is not None,
-    )
+from conductor_console.jobboards.zk_bin import BinnedJobs, Shown
+from conductor_console.jobboards.zk_client import LOG
+from conductor_console.jobboards.zk_creations import Creations
+from conductor_console.jobboards.zk_nodes import Ledger, Lock, read_entity, read_job
+from conductor_console.jobboards.zk_paths import JOB_PREFIX, LOCK_SUFFIX
+from conductor_console.text import plural, visible
 
 
 class BoardModel:
@@ -123,16 +37,23 @@ class BoardModel:
         self._born: dict[str, int] = {}
         self._locks: dict[str, Lock] = {}
         self._ledgers: dict[str, Ledger] = {}
-        self._bin_keys: dict[str, str] = {}
+        self._bin = BinnedJobs(picture, self._shown_record)
+        #: By uuid: the nodes that gave way to another of that uuid.
+        self._twins: dict[str, set[str]] = {}
+        #: The records that may not be touched.
+        self._barred: set[str] = set()
         self._gone_jobs: dict[str, int] = {}
         self._gone_locks: dict[str, int] = {}
         #: Postings that have to be read again; records that may have lost their job.
         self._unsure: set[str] = set()
         self._loose: set[str] = set()
-        self._entities: set[str] = set()
+        self._entities: dict[str, EntityEntry] = {}
+        #: What is counted in memory alone, where the ledger may not be written.
+        self._own_counts: dict[str, AttemptRecord] = {}
         self._true = False
         self._clock_offset = 0.0
         self._uncounted: str | None = None
+        self.creations = Creations()
         #: Counts the times that the connection went: a reading that spans one did not find the whole truth.
         self.epoch = 0
 
@@ -157,7 +78,8 @@ class BoardModel:
         :param jobs, binned: the nodes that are there now; while one of them is not known yet, nothing is told.
         """
         with self._guard:
-            if not (self._keys.keys() >= set(jobs) and self._bin_keys.keys() >= set(binned)):
+            unread = {node for node in binned if node.startswith(JOB_PREFIX)} - self._bin.keys.keys()
+            if unread or not self._keys.keys() >= set(jobs):
                 return []
             self._loose = {key for key in self._loose if key in self._ledgers and not self._kept(key)}
             return [(key, version) for key in self._loose if (version := self._ledgers[key].version) is not None]
@@ -184,6 +106,8 @@ class BoardModel:
                 self._gone_jobs.clear()
                 self._gone_locks.clear()
                 self._uncounted = None
+                self._barred.clear()
+                self._bin.doubt()
 
     def in_step(self, epoch: int, detail: str) -> bool:
         """All was read in ``epoch``: the picture is true, and live, unless the connection went meanwhile."""
@@ -191,8 +115,7 @@ class BoardModel:
             if epoch != self.epoch:
                 return False
             if not self._true:
-                known = self._picture.listing()
-                self._picture.replace(known.jobs.values(), known.binned.values(), known.entities.values())
+                self._picture.complete()
                 self._true = True
             self._picture.set_connection("live", detail)
             return True
@@ -200,7 +123,21 @@ class BoardModel:
     # -- notes -----------------------------------------------------------------------------------------------------
     @property
     def uncounted(self) -> str | None:
-        return self._uncounted
+        """Why not all is counted; None where all is."""
+        if self._uncounted is not None or not self._barred:
+            return self._uncounted
+        return f"no rights to the attempts of {plural(len(self._barred), 'job')}"
+
+    def uncounted_at(self, key: str) -> bool:
+        """Whether there is no use in trying to count this job's attempts."""
+        return self._uncounted is not None or key in self._barred
+
+    def bar(self, key: str) -> None:
+        """The record of this one job may not be read, or not be written."""
+        with self._guard:
+            if key not in self._barred:
+                LOG.warning("the attempts of %s are not counted: no rights to its record", visible(key))
+                self._barred.add(key)
 
     def set_uncounted(self, reason: str) -> None:
         self._uncounted = reason
@@ -248,23 +185,22 @@ class BoardModel:
             entry = read_job(node, raw, stat)
             other = self._picture.get(entry.key)
             if other is not None and other.node != node:
+                self._twins.setdefault(entry.key, set()).add(node)
                 entry = replace(entry, key=node, problem=f"{other.node} has the same uuid")
+            self.creations.seen(node, stat.czxid)
             lock = self._locks.get(node)
-            ledger = self._ledgers.get(entry.key)
             if self._keys.get(node, entry.key) != entry.key:
                 self._remove(node)
             self._gone_jobs.pop(node, None)
             self._keys[node] = entry.key
             self._born[node] = stat.czxid
             self._unsure.discard(node)
-            self._picture.put(
-                replace(
-                    entry,
-                    claim=lock.claim if lock else None,
-                    record=ledger.record if ledger else None,
-                    record_version=ledger.version if ledger else None,
-                )
-            )
+            shown = self._shown_record(entry.key)
+            if lock is not None or shown.record is not None:
+                claim = lock.claim if lock else None
+                entry = replace(entry, claim=claim, record=shown.record, record_version=shown.version)
+            self._picture.put(entry)
+            self._bin.record_changed(entry.key)
 
     def removed(self, node: str) -> None:
         """A job was consumed, binned or deleted by ourselves."""
@@ -279,9 +215,25 @@ class BoardModel:
     def _remove(self, node: str) -> None:
         del self._born[node]
         key = self._keys.pop(node)
+        self._forget_twin(node, self._picture.get(key))
         self._picture.drop(key)
+        self._bin.record_changed(key)
+        for twin in self._twins.pop(key, set()) & self._keys.keys():
+            # It is the only one of its uuid now, or the first of those that are left.
+            self._born[twin] = 0
+            self._unsure.add(twin)
         if key in self._ledgers:
             self._loose.add(key)
+        if not self._kept(key):
+            self._own_counts.pop(key, None)
+
+    def _forget_twin(self, node: str, entry: JobEntry | None) -> None:
+        if entry is None or entry.uuid is None or entry.key != node:
+            return
+        twins = self._twins.get(entry.uuid, set())
+        twins.discard(node)
+        if not twins:
+            self._twins.pop(entry.uuid, None)
 
     def locked(self, node: str, lock: Lock) -> None:
         """Takes in a lock, read or made by ourselves."""
@@ -289,6 +241,7 @@ class BoardModel:
             known = self._locks.get(node)
             if lock.czxid <= self._gone_locks.get(node, 0) or (known is not None and lock.czxid < known.czxid):
                 return
+            self.creations.seen(node + LOCK_SUFFIX, lock.czxid)
             self._locks[node] = lock
             self._gone_locks.pop(node, None)
             self._claim_changed(node, lock.claim)
@@ -314,6 +267,7 @@ class BoardModel:
     def records_listed(self, present: set[str], pzxid: int) -> None:
         """Takes in which records there are."""
         with self._guard:
+            self._barred &= present
             for key in [k for k, ledger in self._ledgers.items() if k not in present and ledger.czxid <= pzxid]:
                 self.record_gone(key)
 
@@ -323,97 +277,91 @@ class BoardModel:
             known = self._ledgers.get(key)
             if known is None or known.mzxid < ledger.mzxid:
                 self._ledgers[key] = ledger
+                self._barred.discard(key)
                 self._record_changed(key)
                 if not self._kept(key):
                     self._loose.add(key)
 
     def record_gone(self, key: str) -> None:
         with self._guard:
+            self._loose.discard(key)
             if self._ledgers.pop(key, None) is not None:
                 self._record_changed(key)
 
+    def count_here(self, key: str, change: Callable[[Ledger], AttemptRecord]) -> None:
+        """Changes the record of a job that is here still, in memory alone: it may not be written."""
+        with self._guard:
+            if not self._kept(key):
+                return
+            real = self.ledger(key)
+            own = self._own_counts.get(key)
+            self._own_counts[key] = change(replace(real, record=own) if own is not None else real)
+            self._record_changed(key)
+
+    def _shown_record(self, key: str) -> Shown:
+        ledger, own = self._ledgers.get(key), self._own_counts.get(key)
+        if ledger is None:
+            return Shown(own)
+        record = ledger.record
+        if own is not None:
+            record = foreign.merged(record, own, self.now(), ledger.open_claim)
+        return Shown(record, ledger.version, ledger.mzxid)
+
     def _record_changed(self, key: str) -> None:
-        ledger = self._ledgers.get(key)
+        shown = self._shown_record(key)
         entry = self._picture.get(key)
         if entry is not None:
-            record, version = (ledger.record, ledger.version) if ledger else (None, None)
-            self._picture.put(replace(entry, record=record, record_version=version))
-        binned = self._picture.get_binned(key)
-        if binned is not None:
-            self._picture.put_binned(self._with_record(binned))
+            self._picture.put(replace(entry, record=shown.record, record_version=shown.version))
+        self._bin.record_changed(key)
 
     # -- the bin and the entities --------------------------------------------------------------------------------------
     def bin_listed(self, nodes: Iterable[str]) -> list[str]:
         """Takes in what lies in the bin; returns the nodes to read."""
         with self._guard:
-            present = set(nodes)
-            for node in [n for n in self._bin_keys if n not in present]:
+            gone, new = self._bin.listed(nodes)
+            for node in gone:
                 self.bin_gone(node)
-            return sorted(present - self._bin_keys.keys())
+            return new
 
-    def bin_read(self, node: str, raw: bytes | None, version: int) -> None:
+    def bin_read(self, node: str, raw: bytes | None, stat: Any) -> None:
         """Takes in a binned posting; ``raw`` is None where it may not be read."""
         with self._guard:
-            if node in self._bin_keys:
-                return
-            posting = postings.parse(raw if raw is not None else b"", node)
-            key = postings.key_of(posting.uuid, node)
-            if self._picture.get_binned(key) is not None:
-                key = node
-            entry = BinEntry(
-                key=key,
-                node=node,
-                uuid=posting.uuid,
-                name=posting.name,
-                priority=posting.priority,
-                posting=raw or b"",
-                version=version,
-                problem=posting.problem if raw is not None else "the posting may not be read",
-            )
-            self._bin_keys[node] = key
-            self._picture.put_binned(self._with_record(entry))
+            self._bin.read(node, raw, stat)
 
-    def _with_record(self, entry: BinEntry) -> BinEntry:
-        ledger = self._ledgers.get(entry.key)
-        binned = ledger.record.binned if ledger else None
-        return replace(
-            entry,
-            binned_at=binned.when if binned else None,
-            who=binned.who if binned else None,
-            why=binned.why if binned else None,
-            record=ledger.record if ledger else None,
-            record_version=ledger.version if ledger else None,
-        )
+    def bin_doubted(self, node: str) -> None:
+        """Another job may lie there by now: it is read again with the next listing."""
+        with self._guard:
+            self._bin.doubt(node)
+
+    def binned_key(self, node: str) -> str | None:
+        """The key of what lies at this node of the bin, as last seen."""
+        with self._guard:
+            return self._bin.keys.get(node)
 
     def bin_gone(self, node: str) -> None:
         with self._guard:
-            key = self._bin_keys.pop(node, None)
+            key = self._bin.gone(node)
             if key is not None:
-                self._picture.drop_binned(key)
                 if key in self._ledgers:
                     self._loose.add(key)
+                if not self._kept(key):
+                    self._own_counts.pop(key, None)
 
-    def entities_read(self, found: dict[str, tuple[bytes, Any]]) -> None:
-        """Takes in all the conductors that are registered now."""
-        self._entities = set(found)
-        self._picture.set_entities(_entity(name, raw, stat) for name, (raw, stat) in found.items())
+    def entities_read(self, found: dict[str, tuple[bytes | None, Any]]) -> None:
+        """Takes in all the conductors that are registered now; of one that may not be read the name tells."""
+        self._entities = {name: read_entity(name, raw, stat) for name, (raw, stat) in found.items()}
+        self._picture.set_entities(self._entities.values())
 
     def is_registered(self, name: str) -> bool:
         """Whether the last reading found this entity."""
         return name in self._entities
 
+    def entity_of(self, session: str | None) -> EntityEntry | None:
+        """A conductor that is registered by this session."""
+        if session is None:
+            return None
+        return next((entity for entity in self._entities.values() if entity.session == session), None)
+
     def now(self) -> datetime:
         """The board's time."""
         return utcnow() + self.clock_offset
-
-
-def _entity(name: str, raw: bytes, stat: Any) -> EntityEntry:
-    host, _, pid = name.partition("@")[2].rpartition(":")
-    try:
-        metadata = json.loads(raw)["metadata"]
-        host = str(metadata.get("hostname", host))
-        pid = str(metadata.get("pid", pid))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass
-    session = as_hex(stat.ephemeralOwner) if stat.ephemeralOwner else None
-    return EntityEntry(name, host, int(pid) if pid.isascii() and pid.isdecimal() and len(pid) < 20 else None, session)

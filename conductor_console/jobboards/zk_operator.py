@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from kazoo import exceptions as k_exceptions
 
-from conductor_console.jobboards import attempts, postings
+from conductor_console.jobboards import attempts
 from conductor_console.jobboards.base import BinEntry, Changed, Claim, Gone, JobEntry, Refused
 from conductor_console.jobboards.zk_client import NO_RIGHTS, Multi, OutcomeUnknown, StepFailed, as_hex
-from conductor_console.jobboards.zk_ledger import TRIES, Built, Done, LedgerRequests
-from conductor_console.jobboards.zk_model import Ledger, read_lock
-from conductor_console.jobboards.zk_paths import number_of
+from conductor_console.jobboards.zk_ledger import TRIES, Built, Done, LedgerRequests, name_was_taken
+from conductor_console.jobboards.zk_nodes import Ledger, read_lock
+from conductor_console.jobboards.zk_paths import is_past, old_name
 from conductor_console.jobboards.zk_requests import CONFLICTS
 from conductor_console.text import visible
 
@@ -22,20 +22,23 @@ class OperatorActs(LedgerRequests):
     def retry(self, entry: JobEntry) -> None:
         """Ends a job's hold while nobody holds the job."""
         if entry.claim is not None:
-            raise Changed(f"job {visible(entry.name)} is claimed by {visible(entry.claim.owner)}")
+            lock = self.read_lock(entry.node)
+            raise self._released(entry) if lock is None else _claimed(entry, lock.claim)
         moment = self.model.now()
 
         def build(ledger: Ledger | None, multi: Multi) -> Built:
             multi.check("job", self.paths.job(entry.node), entry.version)
-            if ledger is None or ledger.version is None:
+            if ledger is None:
                 return multi, None
-            record = attempts.retried(attempts.crashed(ledger.record, moment, ledger.open_claim))
+            if ledger.version is None:
+                return self.absent(multi, entry.key), None
+            record = attempts.retried(attempts.deserted(ledger.record, moment, ledger.open_claim))
             return self.write(multi, entry.key, ledger, record), record
 
         self.note(entry.key, self._as_seen(entry, "retry", build))
 
-    def bin(self, entry: JobEntry, who: str, why: str) -> None:
-        """Moves a job to the bin; an attempt under way is told as revoked."""
+    def bin(self, entry: JobEntry, who: str, why: str) -> str:
+        """Moves a job to the bin; an attempt under way is told as revoked. Returns the node's name there."""
         raw, acl = self.posting(entry)
         moment = self.model.now()
 
@@ -45,13 +48,16 @@ class OperatorActs(LedgerRequests):
                 record, mine = ledger.record, ledger.open_claim
                 if entry.claim is None or mine != entry.claim.id:
                     # The attempt that is open is not the claim's: its process died before.
-                    record = attempts.crashed(record, moment, mine)
+                    record = attempts.deserted(record, moment, mine)
                 record = attempts.closed(record, "revoked", moment, mine)
                 record = attempts.put_in_bin(record, who, moment, why)
             return self.to_bin(multi, entry, raw, acl, ledger, record)
 
-        self.note(entry.key, self._as_seen(entry, "bin", build))
+        done = self._as_seen(entry, "bin", build)
+        self.note(entry.key, done)
         self.model.removed(entry.node)
+        path: str = done[0]["bin"]
+        return path.rpartition("/")[2]
 
     def delete(self, entry: JobEntry) -> None:
         """Deletes a job and its record."""
@@ -64,14 +70,17 @@ class OperatorActs(LedgerRequests):
         self.model.removed(entry.node)
         self.model.record_gone(entry.key)
 
-    def purge(self, entry: BinEntry, record_too: bool) -> None:
-        """Deletes a binned job.
+    def purge(self, entry: BinEntry, twin: JobEntry | None) -> None:
+        """Deletes a binned job, and its record.
 
-        :param record_too: and its record; not where the same job is on the board as well.
+        :param twin: the same job as it was last seen on the board: where it is there, the record is left to it.
         """
+        version = self._as_binned(entry)
+        record_too = entry.record is not None and not self._on_board(twin)
 
         def build(ledger: Ledger | None) -> Built:
-            multi = self.multi().delete("binned", self.paths.binned(entry.node), entry.version)
+            seen = entry.version if version is None else version
+            multi = self.multi().delete("binned", self.paths.binned(entry.node), seen)
             return (self.forget(multi, entry.key, ledger) if record_too else multi), None
 
         self._commit(entry, "delete", build)
@@ -79,40 +88,77 @@ class OperatorActs(LedgerRequests):
         if record_too:
             self.model.record_gone(entry.key)
 
-    def restore(self, entry: BinEntry) -> str:
-        """Puts a binned job back, at its old number where that is safe. Returns the node's name."""
+    def restore(self, entry: BinEntry, twin: JobEntry | None) -> str:
+        """Puts a binned job back, at its old number where that is safe. Returns the node's name.
+
+        :param twin: the same job as it was last seen on the board, where it is not to come twice.
+        """
         stat = self.ask(self.client.exists_async, self.paths.board)
         if stat is None:
             raise Gone(f"there is no board at {self.paths.board} any more")
+        version = self._as_binned(entry)
+        if version is None:
+            raise Refused(f"no rights to read job {visible(entry.name, 80)} in the bin: it cannot be put back whole")
+        if self._on_board(twin):
+            raise Changed(f"job {visible(entry.name, 80)} is on the board already")
+        owner = self.binned_from(entry.key) if entry.record is None else None
+        if owner is not None:
+            job = visible(entry.name, 80)
+            raise Refused(f"job {job} was binned from the board at {visible(owner)}: restore it there")
         acl = self.acl(self.paths.binned(entry.node))
         # A node made by hand at or above the board's counter would make every later post fail.
-        number = number_of(entry.node)
-        created = (stat.cversion + stat.numChildren) // 2
-        if number is not None and number < created:
-            old = f"job{number:010d}"
-            if self.ask(self.client.exists_async, self.paths.job(old)) is None:
-                return self._restore(entry, acl, old)
-        return self._restore(entry, acl, None)
+        old = old_name(entry.node)
+        if old is None or not is_past(old[1], stat) or self.ask(self.client.exists_async, self.paths.job(old[0])):
+            return self._restore(entry, version, acl, None)
+        return self._restore(entry, version, acl, old[0])
 
-    def _restore(self, entry: BinEntry, acl: object, node: str | None) -> str:
-        named_by_node = postings.key_of(entry.uuid, "") == ""
+    def _on_board(self, twin: JobEntry | None) -> bool:
+        """Whether it is there still: a listing may trail."""
+        return twin is not None and self.ask(self.client.exists_async, self.paths.job(twin.node)) is not None
+
+    def _as_binned(self, entry: BinEntry) -> int | None:
+        """Makes sure that the job in the bin is the one that was seen: its name there may be another's by now.
+
+        :returns: its version; None where it may not be read.
+        """
+        try:
+            raw, stat = self.ask(self.client.get_async, self.paths.binned(entry.node))
+        except k_exceptions.NoNodeError as error:
+            raise Gone(f"job {visible(entry.name, 80)} is gone") from error
+        except NO_RIGHTS:
+            return None
+        if raw != entry.posting:
+            self.model.bin_doubted(entry.node)
+            raise Changed(f"job {visible(entry.name, 80)} changed under you: another is in its place in the bin")
+        version: int = stat.version
+        return version
+
+    def _restore(self, entry: BinEntry, version: int, acl: object, node: str | None) -> str:
+        step = "next" if node is None else "job"
+        moment = self.model.now()
 
         def build(ledger: Ledger | None) -> Built:
             path = self.paths.posting if node is None else self.paths.job(node)
-            multi = self.multi().create("job", path, entry.posting, acl=acl, sequence=node is None)
-            multi.delete("binned", self.paths.binned(entry.node), entry.version)
-            if ledger is None or ledger.version is None:
+            # The bin first: of two who restore it the second finds it gone, not its place on the board taken.
+            multi = self.multi().delete("binned", self.paths.binned(entry.node), version)
+            multi.create(step, path, entry.posting, acl=acl, sequence=node is None)
+            if ledger is None or (entry.key == entry.node and entry.record is None):
+                # A record that bears no more than the node's name is another job's then.
                 return multi, None
-            if named_by_node and entry.key != node:
+            if ledger.version is None:
+                return self.absent(multi, entry.key), None
+            if entry.key == entry.node != node:
                 # The record bears the old node's name; under the new one, which nobody knows yet, it would be lost.
                 return self.forget(multi, entry.key, ledger), None
-            record = attempts.restored(ledger.record)
-            return self.write(multi, entry.key, ledger, record), record
+            # An attempt that was left open ended before, too: whatever it came to is forgiven.
+            forgiven = attempts.restored(attempts.deserted(ledger.record, moment, ledger.open_claim))
+            fitting = self.fitting(multi, forgiven, entry.key)
+            return (multi if fitting is None else self.write(multi, entry.key, ledger, fitting)), fitting
 
         done = self._commit(entry, "restore", build)
         self.note(entry.key, done)
         self.model.bin_gone(entry.node)
-        path: str = done[0]["job"]
+        path: str = done[0][step]
         return path.rpartition("/")[2]
 
     def _commit(self, entry: JobEntry | BinEntry, act: str, build: Callable[[Ledger | None], Built]) -> Done:
@@ -127,6 +173,8 @@ class OperatorActs(LedgerRequests):
         """Commits an act together with the steps that fail unless the claim is as ``entry`` shows it."""
         for _ in range(TRIES):
             version = 0 if entry.claim is None else self._confirm(entry, entry.claim, act)
+            if version is None:
+                continue
 
             def whole(ledger: Ledger | None, version: int = version) -> Built:
                 if entry.claim is None:
@@ -138,38 +186,51 @@ class OperatorActs(LedgerRequests):
             except StepFailed as failed:
                 if failed.step == "lock" and isinstance(failed.error, k_exceptions.BadVersionError):
                     continue
+                if name_was_taken(failed):
+                    continue
                 raise self.refused(failed, act, entry.name) from failed
             except OutcomeUnknown as error:
                 raise self.unknown(act, entry.name) from error
-        raise Changed(f"cannot {act} job {visible(entry.name)}: its lock keeps changing")
+        raise Changed(f"cannot {act} job {visible(entry.name, 80)}: its lock keeps changing")
 
-    def _confirm(self, entry: JobEntry, claim: Claim, act: str) -> int:
+    def _confirm(self, entry: JobEntry, claim: Claim, act: str) -> int | None:
         """Makes sure that the claim is the one the operator saw, and marks its lock as no fresh lock is marked.
 
-        :returns: the lock's version now, 2 at least.
+        :returns: the lock's version now, 2 at least; None where another operator marked it at the same moment.
         """
         path = self.paths.lock(entry.node)
-        changed = f"job {visible(entry.name)} changed under you: "
         try:
             raw, stat = self.ask(self.client.get_async, path)
             if as_hex(stat.czxid) != claim.id:
-                raise Changed(changed + f"it is claimed by {visible(read_lock(raw, stat).claim.owner)} now")
+                raise _claimed(entry, read_lock(raw, stat).claim)
             multi = self.multi().write("touched", path, raw, stat.version)
             if stat.version == 0:
                 multi.write("touched again", path, raw, 1)
             results = multi.commit()
         except k_exceptions.NoNodeError as error:
-            raise Changed(changed + "nobody holds it now") from error
+            raise self._released(entry) from error
         except NO_RIGHTS as error:
-            raise Refused(f"no rights to touch the claim on job {visible(entry.name)}") from error
+            raise Refused(f"no rights to touch the claim on job {visible(entry.name, 80)}") from error
         except StepFailed as failed:
             if isinstance(failed.error, CONFLICTS):
-                raise Changed(changed + "its claim has changed") from failed
+                return None
             raise self.refused(failed, act, entry.name) from failed
         except OutcomeUnknown as error:
             raise self.unknown(act, entry.name) from error
         touched = results.get("touched again") or results["touched"]
         if as_hex(touched.czxid) != claim.id:
-            raise Changed(changed + "it is claimed by another now")
+            return None
         version: int = touched.version
         return version
+
+    def _released(self, entry: JobEntry) -> Changed | Gone:
+        """What a claim means that was seen and is no more."""
+        if self.ask(self.client.exists_async, self.paths.job(entry.node)) is None:
+            return Gone(f"job {visible(entry.name, 80)} is gone")
+        return Changed(f"job {visible(entry.name, 80)} changed under you: nobody holds it now")
+
+
+def _claimed(entry: JobEntry, claim: Claim) -> Changed:
+    same = entry.claim is not None and entry.claim.id == claim.id
+    changed = "is claimed by" if same else "changed under you: it is claimed by"
+    return Changed(f"job {visible(entry.name, 80)} {changed} {visible(claim.owner)}{'' if same else ' now'}")

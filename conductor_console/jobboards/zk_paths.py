@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from conductor_console.errors import UsageError
 from conductor_console.text import visible
@@ -11,7 +11,11 @@ from conductor_console.text import visible
 DEFAULT_PATH: Final = "/taskflow/jobs"
 JOB_PREFIX: Final = "job"
 LOCK_SUFFIX: Final = ".lock"
-_NUMBER: Final = re.compile(r"job(\d{10})")
+#: As the server writes it (``%010d``), negative once the sequence wrapped; in the bin maybe with a suffix behind it.
+_NUMBERED: Final = re.compile(r"(job(-\d{9,10}|\d{10}))(-[0-9a-f]+)?")
+_COUNTER: Final = 1 << 31
+#: Servers of these days (3.8 at least) give it again and again, which fails; older ones went on below zero.
+LAST_NUMBER: Final = _COUNTER - 1
 
 
 class BoardPaths:
@@ -70,7 +74,21 @@ def split_children(children: list[str]) -> tuple[set[str], set[str]]:
     return jobs, locked
 
 
-def number_of(node: str) -> int | None:
-    """A posting's sequence number; None where its name has none (or has something behind it)."""
-    match = _NUMBER.match(node)
-    return int(match.group(1)) if match else None
+def old_name(node: str) -> tuple[str, int] | None:
+    """The name that a binned posting had on its board, and its number; None where its name has none."""
+    match = _NUMBERED.fullmatch(node)
+    return (match.group(1), int(match.group(2))) if match else None
+
+
+def created(stat: Any) -> int:
+    """How many children a node ever had, by its stat; that is the number the next sequential child gets.
+
+    The server tells twice that number, in 32 bits: beyond 2**30 children it is told wrapped, and whether it went below
+    zero cannot be told at all.
+    """
+    return int((stat.cversion + stat.numChildren) & 0xFFFFFFFF) // 2
+
+
+def is_past(number: int, stat: Any) -> bool:
+    """Whether the board's sequence is beyond a number: a node made there by hand does not stand in its way."""
+    return number < (created(stat) if number >= 0 else created(stat) - _COUNTER)

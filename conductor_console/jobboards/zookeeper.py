@@ -16,8 +16,6 @@ from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
-from kazoo.handlers.threading import KazooTimeoutError
-from oslo_serialization import jsonutils
 from oslo_utils import uuidutils
 from taskflow import exceptions as excp
 from taskflow import states
@@ -27,28 +25,40 @@ from taskflow.jobs.base import JobPriority
 from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards import postings
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
-from conductor_console.jobboards.base import BinEntry, BoardEvent, BoardJob, Changed, JobEntry, Listing, Refused
+from conductor_console.jobboards.base import (
+    BinEntry,
+    BoardEvent,
+    BoardJob,
+    Changed,
+    Claim,
+    EntityEntry,
+    Fate,
+    JobEntry,
+    Listing,
+    Refused,
+)
 from conductor_console.jobboards.common import PicturedBoard
 from conductor_console.jobboards.zk_acts import ConductorActs, Held
 from conductor_console.jobboards.zk_claims import Claims
 from conductor_console.jobboards.zk_client import (
     DEFAULT_TIMEOUT,
-    LARGEST_REQUEST,
     LOG,
     NO_RIGHTS,
-    UNKNOWN_OUTCOME,
-    OutcomeUnknown,
     describe,
     end_client,
     hosts_of,
     make_client,
-    need_connection,
+    start_client,
 )
+from conductor_console.jobboards.zk_entities import Entities
 from conductor_console.jobboards.zk_mirror import Mirror
-from conductor_console.jobboards.zk_model import NO_OWNER, BoardModel, read_job
+from conductor_console.jobboards.zk_model import BoardModel
+from conductor_console.jobboards.zk_nodes import NO_OWNER, read_job
 from conductor_console.jobboards.zk_operator import OperatorActs
 from conductor_console.jobboards.zk_paths import DEFAULT_PATH, BoardPaths
-from conductor_console.text import size, visible
+from conductor_console.jobboards.zk_requests import called, talking
+from conductor_console.jobboards.zk_watch import OURS, WatcherActs
+from conductor_console.text import visible
 
 #: TaskFlow's kind of the only entities it registers (``Conductor.ENTITY_KIND``; importing that loads all engines).
 _CONDUCTOR: Final = "conductor"
@@ -88,10 +98,11 @@ class ZookeeperJobBoard(PicturedBoard):
         self._connected = False
         self._ensured = False
         self._writes = False
-        self._entities: dict[str, Any] = {}
         self._model = BoardModel(self.picture)
         self._acts = ConductorActs(self._client, self._paths, self._model)
         self._operator = OperatorActs(self._client, self._paths, self._model)
+        self._watcher = WatcherActs(self._client, self._paths, self._model, in_memory=read_only)
+        self._entities = Entities(self._acts, self._model)
         self._mirror = Mirror(
             self._client,
             self._paths,
@@ -99,7 +110,7 @@ class ZookeeperJobBoard(PicturedBoard):
             name,
             self._hosts,
             on_round=self._in_step,
-            on_silence=lambda: self._claims.silence(),
+            on_silence=self._silence,
             on_lost=lambda: self._claims.session_over(),
         )
         self._claims = Claims(
@@ -107,6 +118,7 @@ class ZookeeperJobBoard(PicturedBoard):
             self._model,
             self._session_seconds,
             self._mirror.wait_connected,
+            self._mirror.look_again,
             lambda entry: self._publish(BoardEvent("released", entry.key, replace(entry, claim=None))),
         )
 
@@ -142,8 +154,10 @@ class ZookeeperJobBoard(PicturedBoard):
                 return
             self.picture.set_connection("connecting", f"connecting to {self._hosts}")
             try:
-                self._start_client(timeout)
-                self._need_board()
+                start_client(self._client, self._hosts, timeout)
+                if self._ensured:
+                    self._acts.make_board(self._hosts)
+                self._acts.need_board(self._hosts)
                 self._dispatcher.start()
                 self._connected = True
                 self._mirror.start()
@@ -152,46 +166,17 @@ class ZookeeperJobBoard(PicturedBoard):
                 self.close()
                 raise
 
-    def _start_client(self, timeout: float) -> None:
-        try:
-            self._client.start(timeout=float(timeout))
-        except (k_exceptions.KazooException, KazooTimeoutError) as error:
-            raise BoardUnreachable(
-                f"cannot reach ZooKeeper at {self._hosts} within {timeout:g} s: is it running, is the address right?"
-            ) from error
-
-    def _need_board(self) -> None:
-        if self._ensured:
-            self._make_folders()
-        with self._talking("look for the board"):
-            if self._acts.ask(self._client.exists_async, self.path) is None:
-                raise BoardUnreachable(
-                    f"there is no board at {self.path} on {self._hosts}: check the path, or make one with "
-                    "`conductor-console init` (`conductor-console run` makes it too)"
-                )
-
     def ensure(self) -> None:
         self._may("make the board")
         with self._life:
             self._ensured = True
             try:
-                self._start_client(DEFAULT_TIMEOUT)
-                self._make_folders()
+                start_client(self._client, self._hosts, DEFAULT_TIMEOUT)
+                self._acts.make_board(self._hosts)
             except BaseException:
                 if not self._connected:
                     self.close()
                 raise
-
-    def _make_folders(self) -> None:
-        with self._talking(f"make the board at {self.path} on {self._hosts}"):
-            try:
-                self._acts.ensure_folder(self._paths.board)
-                self._acts.ensure_folder(self._paths.trash)
-            except NO_RIGHTS as error:
-                raise BoardUnreachable(f"no rights to make the board at {self.path} on {self._hosts}") from error
-            with contextlib.suppress(*NO_RIGHTS):
-                # Without it all works, uncounted.
-                self._acts.ensure_folder(self._paths.attempts)
 
     def close(self) -> None:
         with self._life:
@@ -207,35 +192,50 @@ class ZookeeperJobBoard(PicturedBoard):
             self._dispatcher.stop()
 
     # -- watching ------------------------------------------------------------------------------------------------------
+    @property
+    def uncounted(self) -> str | None:
+        return self._model.uncounted
+
+    @property
+    def clock_offset(self) -> float:
+        return self._model.clock_offset.total_seconds()
+
     def listing(self) -> Listing:
-        offset, uncounted = self._model.clock_offset.total_seconds(), self._model.uncounted
-        return replace(super().listing(), clock_offset=offset, uncounted=uncounted)
+        creations = self._model.creations
+        return replace(
+            super().listing(),
+            clock_offset=self.clock_offset,
+            uncounted=self.uncounted,
+            unseen=max(0, creations.unseen),
+            unseen_since=creations.since,
+        )
 
     def refresh(self) -> None:
         self._need_open()
-        with self._talking("read the board"):
+        with talking("read the board"):
             # A follower may lag behind the leader: let it catch up first.
             self._acts.ask(self._client.sync_async, self.path)
         self._mirror.refresh(self._session_seconds)
 
     def freshen(self) -> None:
         self._need_open()
-        with self._talking("read the board"):
+        with talking("read the board"):
             self._acts.ask(self._client.sync_async, self.path)
         self._mirror.refresh(self._session_seconds, ("jobs",))
 
     def job_state(self, job: taskflow_base.Job) -> str:
-        with self._talking(f"read the state of job {job.uuid}"):
+        with talking(f"read the state of job {called(job)}"):
             lock = self._acts.read_lock(job.entry.node)
             try:
                 self._acts.need_job(job.entry)
             except excp.NotFound:
                 return states.COMPLETE
-        # As TaskFlow sees it: a lock that names no owner is nobody's.
-        return states.UNCLAIMED if lock is None or lock.claim.owner == NO_OWNER else states.CLAIMED
+        # As TaskFlow sees it: a lock that names no owner is nobody's. One that may not be read is somebody's.
+        free = lock is None or (lock.readable and lock.claim.owner == NO_OWNER)
+        return states.UNCLAIMED if free else states.CLAIMED
 
     def find_owner(self, job: taskflow_base.Job) -> str | None:
-        with self._talking(f"find the owner of job {job.uuid}"):
+        with talking(f"find the owner of job {called(job)}"):
             self._acts.ask(self._client.sync_async, self._paths.lock(job.entry.node))
             lock = self._acts.read_lock(job.entry.node)
         return None if lock is None or lock.claim.owner == NO_OWNER else lock.claim.owner
@@ -252,17 +252,8 @@ class ZookeeperJobBoard(PicturedBoard):
         self._need_open()
         uuid = uuidutils.generate_uuid()
         raw = postings.format_posting(uuid, name, book, details, JobPriority.convert(priority))
-        if len(raw) > LARGEST_REQUEST:
-            raise Refused(f"the posting is too big for ZooKeeper: {size(len(raw))} of {size(LARGEST_REQUEST)}")
-        with self._talking("post", f"job {uuid} may or may not have been posted"):
-            need_connection(self._client)
-            try:
-                path, stat = self._client.create(self._paths.posting, value=raw, sequence=True, include_data=True)
-            except k_exceptions.NoNodeError as error:
-                raise BoardUnreachable(
-                    f"there is no board at {self.path}: make it with `conductor-console init`"
-                ) from error
-        node = path.rpartition("/")[2]
+        with talking("post", f"job {uuid} may or may not have been posted"):
+            node, stat = self._acts.post(raw)
         self._model.job_read(node, raw, stat)
         return self.make_job(self._model.entry_at(node) or read_job(node, raw, stat), book)
 
@@ -270,11 +261,14 @@ class ZookeeperJobBoard(PicturedBoard):
         """See the base. ``now``, and the hold's end, are the local clock's; the board's clock is seen to here."""
         offset = self._model.clock_offset
         jobs, end = super().candidates(now + offset)
-        return jobs, None if end is None else end - offset
+        if end is not None:
+            with contextlib.suppress(OverflowError):  # a hold to the end of time
+                end -= offset
+        return jobs, end
 
     def attempts(self, job: taskflow_base.Job) -> AttemptRecord:
         entry = job.entry
-        with self._talking(f"read the attempts of job {job.uuid}"):
+        with talking(f"read the attempts of job {called(job)}"):
             ledger = self._acts.read_ledger(entry.key)
             if ledger.version is None and self.picture.get_binned(entry.key) is None:
                 self._acts.need_job(entry)
@@ -282,22 +276,33 @@ class ZookeeperJobBoard(PicturedBoard):
 
     def settle(self, job: taskflow_base.Job, policy: Policy) -> AttemptRecord:
         self._may("settle")
-        with self._talking(f"settle job {job.uuid}"):
+        with talking(f"settle job {called(job)}"):
             return self._acts.settle(self._now(job), policy)
 
     @taskflow_base.check_who
-    def claim(self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None) -> None:
+    def claim(
+        self, job: taskflow_base.Job, who: str, *, unless: Callable[[AttemptRecord], bool] | None = None
+    ) -> AttemptRecord | None:
         self._may("claim")
-        with self._talking(f"claim job {job.uuid}"):
-            self._claims.take(job, self._now(job), who, unless)
+        with talking(f"claim job {called(job)}"):
+            ledger = self._claims.take(job, self._now(job), who, unless).ledger
+        return None if ledger is None else ledger.record
 
     def holds(self, job: taskflow_base.Job) -> bool:
         return self._claims.holds(job)
 
+    @property
+    def claim_seconds(self) -> float | None:
+        return self._session_seconds
+
+    def confirm(self, job: taskflow_base.Job) -> bool:
+        with talking(f"look after the claim on job {called(job)}"):
+            return self._claims.confirm(job)
+
     @taskflow_base.check_who
     def consume(self, job: taskflow_base.Job, who: str) -> None:
         held = self._ours(job, who, "consume")
-        with self._talking(f"consume job {job.uuid}"):
+        with talking(f"consume job {called(job)}"):
             self._claims.finish(held, "consume", lambda: self._acts.consume(held))
 
     @taskflow_base.check_who
@@ -311,8 +316,8 @@ class ZookeeperJobBoard(PicturedBoard):
         hold: float = 0.0,
     ) -> None:
         held = self._ours(job, who, "abandon")
-        with self._talking(f"abandon job {job.uuid}"):
-            self._claims.finish(held, "abandon", lambda: self._acts.abandon(held, outcome, error, hold))
+        with talking(f"abandon job {called(job)}"):
+            self._claims.finish(held, "abandon", lambda: self._acts.abandon(held, outcome, error, hold), outcome)
 
     @taskflow_base.check_who
     def trash(
@@ -325,8 +330,8 @@ class ZookeeperJobBoard(PicturedBoard):
         error: Cause | None = None,
     ) -> None:
         held = self._ours(job, who, "trash")
-        with self._talking(f"trash job {job.uuid}"):
-            self._claims.finish(held, "trash", lambda: self._acts.trash(held, why, outcome, error))
+        with talking(f"trash job {called(job)}"):
+            self._claims.finish(held, "trash", lambda: self._acts.trash(held, why, outcome, error), outcome)
 
     def _ours(self, job: taskflow_base.Job, who: str, act: str) -> Held:
         """The claim that ``who`` has on the job.
@@ -337,43 +342,74 @@ class ZookeeperJobBoard(PicturedBoard):
         held = self._claims.held(job)
         if held is not None and held.owner == who:
             return held
-        with self._talking(f"{act} job {job.uuid}"):
-            lock = self._acts.read_lock(job.entry.node)
-        if lock is None:
-            raise excp.NotFound(f"cannot {act} job {job.uuid}: nobody holds it, or it is gone")
-        if lock.claim.owner == who:
-            raise excp.NotFound(f"cannot {act} job {job.uuid}: it was claimed anew since")
-        raise excp.JobFailure(f"cannot {act} job {job.uuid}: {visible(lock.claim.owner)} holds it, not {visible(who)}")
+        with talking(f"{act} job {called(job)}"):
+            raise self._acts.not_held(job, who, act)
+
+    # -- counting for others -------------------------------------------------------------------------------------------
+    def foreign(self, claim: Claim) -> bool:
+        # Where the ledger may not be written, nobody but a watcher counts ours either.
+        return claim.version != OURS or self._model.uncounted is not None
+
+    def registrant(self, claim: Claim) -> EntityEntry | None:
+        return self._model.entity_of(claim.session)
+
+    def count_claim(self, entry: JobEntry, claim: Claim) -> None:
+        with self._counting(entry.name):
+            self._watcher.count_claim(entry, claim)
+
+    def count_end(self, entry: JobEntry | BinEntry, claim: Claim, outcome: Outcome, error: Cause | None = None) -> None:
+        with self._counting(entry.name):
+            self._watcher.count_end(entry, claim, outcome, error)
+
+    def fate(self, claim: Claim, entity: EntityEntry | None) -> Fate:
+        with talking(f"look after {visible(claim.owner)}"):
+            return self._watcher.fate(claim, entity)
+
+    def _counting(self, job: str) -> contextlib.AbstractContextManager[None]:
+        self._writes = not self._read_only
+        return talking(f"count an attempt of job {visible(job)}")
 
     # -- an operator's acts --------------------------------------------------------------------------------------------
-    def bin(self, entry: JobEntry, who: str, why: str) -> None:
+    def bin(self, entry: JobEntry, who: str, why: str) -> str:
         self._may("bin")
-        with self._talking(f"bin job {visible(entry.name)}"):
-            self._operator.bin(entry, who, why)
+        with talking(f"bin job {visible(entry.name, 80)}"):
+            node = self._operator.bin(entry, who, why)
         self._show()
+        return self._model.binned_key(node) or (node if entry.key == entry.node else entry.key)
 
     def delete(self, entry: JobEntry | BinEntry) -> None:
         self._may("delete")
-        with self._talking(f"delete job {visible(entry.name)}"):
+        with talking(f"delete job {visible(entry.name, 80)}"):
             if isinstance(entry, BinEntry):
-                self._operator.purge(entry, record_too=self.picture.get(entry.key) is None)
+                with self._shown_if_changed():
+                    self._operator.purge(entry, self._twin(entry))
             else:
                 self._operator.delete(entry)
 
     def restore(self, entry: BinEntry) -> str:
         self._may("restore")
-        if self.picture.get(entry.key) is not None:
-            raise Changed(f"job {visible(entry.name)} is on the board already")
-        with self._talking(f"restore job {visible(entry.name)}"):
-            node = self._operator.restore(entry)
+        with talking(f"restore job {visible(entry.name, 80)}"), self._shown_if_changed():
+            node = self._operator.restore(entry, self._twin(entry))
         self._show()
         shown = self._model.entry_at(node)
         return shown.key if shown is not None else postings.key_of(entry.uuid, node)
 
     def retry(self, entry: JobEntry) -> None:
         self._may("retry")
-        with self._talking(f"retry job {visible(entry.name)}"):
+        with talking(f"retry job {visible(entry.name, 80)}"):
             self._operator.retry(entry)
+
+    def _twin(self, entry: BinEntry) -> JobEntry | None:
+        """The same job as it was last seen on the board; one that only its node names is another there."""
+        return self.picture.get(entry.key) if entry.key != entry.node else None
+
+    @contextlib.contextmanager
+    def _shown_if_changed(self) -> Iterator[None]:
+        try:
+            yield
+        except Changed:
+            self._show()
+            raise
 
     def _show(self) -> None:
         """What was done is shown before the act returns, if that can be had soon."""
@@ -389,30 +425,28 @@ class ZookeeperJobBoard(PicturedBoard):
         if entity.kind != _CONDUCTOR:
             raise excp.NotImplementedError(f"cannot register entities of kind {entity.kind!r}")
         self._may("register a conductor")
-        with self._talking(f"register {visible(entity.name)} under {self._paths.conductors}"):
-            self._register(entity)
-        with self._life:
-            self._entities[entity.name] = entity
-
-    def _register(self, entity: Any) -> None:
-        self._acts.ensure_folder(self._paths.conductors)
-        value = jsonutils.dumps(entity.to_dict()).encode()
-        with contextlib.suppress(k_exceptions.NodeExistsError):
-            self._acts.ask(self._client.create_async, self._paths.conductor(entity.name), value, ephemeral=True)
+        with talking(f"register {visible(entity.name)} under {self._paths.conductors}"):
+            self._entities.register(entity)
 
     def _in_step(self) -> None:
         """On the board's thread, whenever all that moved was read."""
         self._claims.in_step()
         try:
-            for name, entity in list(self._entities.items()):
-                if not self._model.is_registered(name):
-                    self._register(entity)
+            self._entities.in_step()
             if self._writes and self._model.orphans():
                 self._acts.sweep()
         except NO_RIGHTS:
             self._writes = False
         except (k_exceptions.KazooException, BoardUnreachable) as error:
             LOG.info("the board could not be tidied: %s", describe(error))
+
+    def _silence(self) -> None:
+        """On the board's thread, about once a second while there is no connection."""
+        if self._claims.silence() and self._owned and self._client.last_zxid:
+            # A server whose data are those of a backup refuses whoever saw later ones, for ever. Our session's time is
+            # over, so that nothing is lost by beginning anew, whatever we find.
+            self._client.last_zxid = 0
+            self._mirror.begin_anew()
 
     # -- guards --------------------------------------------------------------------------------------------------------
     def _may(self, act: str) -> None:
@@ -428,15 +462,3 @@ class ZookeeperJobBoard(PicturedBoard):
         """The job as it is known now; as the job object knows it where it is no longer listed."""
         entry: JobEntry = self._model.entry_at(job.entry.node) or job.entry
         return entry
-
-    @contextlib.contextmanager
-    def _talking(self, act: str, doubt: str = "look whether it was done") -> Iterator[None]:
-        """Whatever ZooKeeper or the connection raise, as the one line that TaskFlow and people expect."""
-        try:
-            yield
-        except (OutcomeUnknown, *UNKNOWN_OUTCOME) as error:
-            raise BoardUnreachable(f"cannot {act}: {describe(error)}; {doubt}") from error
-        except NO_RIGHTS as error:
-            raise Refused(f"cannot {act}: no rights") from error
-        except k_exceptions.KazooException as error:
-            raise BoardUnreachable(f"cannot {act}: {describe(error)}") from error

@@ -15,11 +15,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from conductor_console.jobboards.base import BinEntry, JobEntry, Listing
+from conductor_console.jobboards.chunks import ChunkedMap, changes
 from conductor_console.observatory.causes import Causes
 from conductor_console.observatory.liveness import Claims, Liveness
 from conductor_console.observatory.rates import Closings
 from conductor_console.observatory.snapshot import EventView, JobView, Rates, Snapshot, Standing
-from conductor_console.observatory.views import Limits, SortKey, job_view, orphaned, sort_key
+from conductor_console.observatory.views import Limits, job_view, orphaned, sort_key
 
 if TYPE_CHECKING:
     from conductor_console.conductors.fleet import Worker
@@ -45,8 +46,7 @@ class Builder:
         self._verdicts: dict[str, bool | None] = {}
         self._jobs: Mapping[str, JobEntry] = {}
         self._bin: Mapping[str, BinEntry] = {}
-        self._views: dict[str, JobView] = {}
-        self._keys: list[SortKey] = []
+        self._views: ChunkedMap[JobView] = ChunkedMap()
         self._sorted: list[JobView] = []
         self._counts: Counter[Standing] = Counter()
         self._orphans: dict[str, float] = {}
@@ -61,13 +61,22 @@ class Builder:
 
     # -- what changed ----------------------------------------------------------------------------------------------
     def update(
-        self, listing: Listing, *, now: datetime, workers: Sequence[Worker] = (), events: Sequence[EventView] = ()
+        self,
+        listing: Listing,
+        *,
+        now: datetime,
+        workers: Sequence[Worker] = (),
+        events: Sequence[EventView] = (),
+        counting: bool = False,
     ) -> Snapshot:
-        """The snapshot at ``now`` (local clock); the very same object as before where nothing visible changed."""
+        """The snapshot at ``now`` (local clock); the very same object as before where nothing visible changed.
+
+        :param counting: there are conductors that do not count for themselves.
+        """
         self._offset = listing.clock_offset
         board_now = now + timedelta(seconds=listing.clock_offset)
         self._liveness.update(listing.entities, workers, now)
-        dirty, gone = self._changed(listing.jobs)
+        dirty, gone = changes(self._jobs, listing.jobs)
         self._index(listing.jobs, dirty, gone, board_now, now)
         dirty.update(self._owners_changed())
         dirty.update(self._come_due(board_now))
@@ -77,7 +86,7 @@ class Builder:
         self._liveness.forget(self._claims)
         self.closings.expire(now)
         self._was_complete = self._was_complete or listing.complete
-        return self._published(listing, now, board_now, events)
+        return self._published(listing, now, board_now, events, counting)
 
     @property
     def binned(self) -> Mapping[str, BinEntry]:
@@ -87,15 +96,6 @@ class Builder:
     def next_due(self) -> float | None:
         """When (s since the epoch, local clock) time alone will change a job: a hold ends, a doubt is settled."""
         return self._due[0][0] - self._offset if self._due else None
-
-    def _changed(self, jobs: Mapping[str, JobEntry]) -> tuple[set[str], set[str]]:
-        if jobs is self._jobs:
-            return set(), set()
-        before = self._jobs.get
-        dirty = {key for key, entry in jobs.items() if before(key) is not entry}
-        added = sum(1 for key in dirty if key not in self._jobs)
-        lost = len(self._jobs) + added != len(jobs)
-        return dirty, (self._jobs.keys() - jobs.keys()) if lost else set()
 
     def _index(
         self, jobs: Mapping[str, JobEntry], dirty: Iterable[str], gone: set[str], board_now: datetime, now: datetime
@@ -142,20 +142,17 @@ class Builder:
             return
         moment = board_now.timestamp()
         in_place = len(dirty) + len(gone) < RESORT
-        for key in gone:
-            self._drop(self._views.pop(key), in_place)
-        for key in dirty:
-            old = self._views.pop(key, None)
+        for key in (*gone, *dirty):
+            old = self._views.pop(key)
             if old is not None:
                 self._drop(old, in_place)
             if key in self._jobs:
                 self._add(self._view(self._jobs[key], board_now, moment), moment, in_place)
         if not in_place:
             self._sorted = sorted(self._views.values(), key=sort_key)
-            self._keys = [sort_key(view) for view in self._sorted]
         self._compact(moment)
         self._jobs_shown = tuple(self._sorted)
-        self._by_key = MappingProxyType(dict(self._views))
+        self._by_key = self._views.picture()
 
     def _view(self, entry: JobEntry, board_now: datetime, moment: float) -> JobView:
         alive = self._liveness.alive(entry.claim.owner) if entry.claim else None
@@ -165,8 +162,7 @@ class Builder:
     def _drop(self, view: JobView, in_place: bool) -> None:
         self._counts[view.standing] -= 1
         if in_place:
-            index = bisect.bisect_left(self._keys, sort_key(view))
-            del self._keys[index], self._sorted[index]
+            del self._sorted[bisect.bisect_left(self._sorted, sort_key(view), key=sort_key)]
 
     def _add(self, view: JobView, moment: float, in_place: bool) -> None:
         self._views[view.key] = view
@@ -176,10 +172,7 @@ class Builder:
         if view.state == "waiting":
             heapq.heappush(self._waiting, (view.entry.created_at.timestamp(), view.key))
         if in_place:
-            key = sort_key(view)
-            index = bisect.bisect_left(self._keys, key)
-            self._keys.insert(index, key)
-            self._sorted.insert(index, view)
+            bisect.insort_left(self._sorted, view, key=sort_key)
 
     def _compact(self, moment: float) -> None:
         """Drops what the heaps keep of views that were replaced since, once that is most of them."""
@@ -205,7 +198,9 @@ class Builder:
         self._binned_shown = tuple(sorted(binned.values(), key=_bin_order))
 
     # -- what is shown ---------------------------------------------------------------------------------------------
-    def _published(self, listing: Listing, now: datetime, board_now: datetime, events: Sequence[EventView]) -> Snapshot:
+    def _published(
+        self, listing: Listing, now: datetime, board_now: datetime, events: Sequence[EventView], counting: bool
+    ) -> Snapshot:
         last = self._last
         counts = {standing: number for standing, number in self._counts.items() if number}
         if self._binned_shown:
@@ -227,6 +222,9 @@ class Builder:
             complete=listing.complete,
             read_only=self._read_only,
             uncounted=listing.uncounted,
+            unseen=listing.unseen if counting else 0,
+            unseen_since=listing.unseen_since if counting and listing.unseen else None,
+            counted_here=counting and (self._read_only or listing.uncounted is not None),
         )
         if last is not None and _same(last, snapshot):
             return last
@@ -275,5 +273,6 @@ def _same(old: Snapshot, new: Snapshot) -> bool:
         and old.connection == new.connection
         and old.conductors == new.conductors
         and old.rates == new.rates
-        and (old.complete, old.uncounted) == (new.complete, new.uncounted)
+        and (old.complete, old.uncounted, old.unseen, old.counted_here)
+        == (new.complete, new.uncounted, new.unseen, new.counted_here)
     )

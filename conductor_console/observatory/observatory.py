@@ -20,6 +20,7 @@ from conductor_console.observatory.removals import Removals
 from conductor_console.observatory.snapshot import EventView, Snapshot
 from conductor_console.observatory.steps import Steps
 from conductor_console.observatory.views import Limits
+from conductor_console.observatory.watcher import Watcher
 from conductor_console.text import visible
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Observatory:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._removals = Removals(store, self._wake.set)
+        self._watcher = Watcher(board, store)
         self._steps = Steps(store)
         self._endings: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
@@ -92,6 +94,7 @@ class Observatory:
         if self._fleet is not None:
             self._endings.append(self._fleet.subscribe(self._from_fleet))
         self._removals.start()
+        self._watcher.start()
         self._look()
         self._thread = threading.Thread(target=self._run, name="observatory", daemon=True)
         self._thread.start()
@@ -103,6 +106,7 @@ class Observatory:
         self._endings.clear()
         self._stopping.set()
         self._wake.set()
+        self._watcher.stop(timeout)
         self._removals.stop(timeout)
         self._steps.stop(timeout)
         if self._thread is not None:
@@ -185,7 +189,9 @@ class Observatory:
             self._events_shown = tuple(self._events)
         self._removals.settle(closings, listing, now)
         workers = self._fleet.workers() if self._fleet is not None else ()
-        return self._builder.update(listing, now=now, workers=workers, events=self._events_shown)
+        return self._builder.update(
+            listing, now=now, workers=workers, events=self._events_shown, counting=self._watcher.needed
+        )
 
     def _tell(self, line: EventView) -> None:
         """Adds a line, unless one of the same job's says it already; what says less than this one goes."""

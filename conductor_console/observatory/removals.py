@@ -6,7 +6,6 @@ a thread of its own, since a store may be slow or away.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections import deque
@@ -19,8 +18,7 @@ from taskflow import states
 
 from conductor_console.jobboards.base import JobEntry, Listing
 from conductor_console.observatory.rates import Closings
-
-LOG = logging.getLogger(__name__)
+from conductor_console.observatory.stored import StoredFlows
 
 #: How long better news may take.
 PATIENCE: Final = timedelta(seconds=2)
@@ -45,7 +43,7 @@ class Removals:
 
     def __init__(self, store: Any, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._store: Any = store if hasattr(store, "flow_state") else None
+        self._flows = StoredFlows(store)
         self._waiting: deque[Removal] = deque()
         self._let_go: dict[str, datetime] = {}
         self._questions: queue.Queue[Removal | None] = queue.Queue(QUESTIONS)
@@ -53,7 +51,7 @@ class Removals:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        if self._store is not None:
+        if self._flows:
             self._thread = threading.Thread(target=self._ask, name="observatory-store", daemon=True)
             self._thread.start()
 
@@ -98,7 +96,7 @@ class Removals:
                 continue
             if closings.ended(removal.key, removal.at):
                 continue
-            if self._store is None or self._questions.full():
+            if not self._flows or self._questions.full():
                 self._answers.append((removal, "consumed" if removal.held else None))
             else:
                 self._questions.put_nowait(removal)
@@ -114,15 +112,7 @@ class Removals:
 
     def _outcome(self, removal: Removal) -> str | None:
         """None where the job was not consumed, as far as one can tell: an operator deleted it."""
-        unknown = "consumed" if removal.held else None
-        try:
-            flow = removal.flow_uuid
-            if flow is None and removal.book_uuid is not None:
-                flows = self._store.resolve(removal.book_uuid)
-                flow = flows[0] if len(flows) == 1 else None
-            state = self._store.flow_state(flow) if flow is not None else None
-        except Exception as error:
-            # The store's troubles are shown where it matters; here only a count is coarser for it.
-            LOG.debug("the store does not tell how %s ended: %s", removal.key, type(error).__name__)
-            return unknown
-        return unknown if state is None else _OUTCOMES.get(state)
+        state = self._flows.state(removal.flow_uuid, removal.book_uuid)
+        if state is None:
+            return "consumed" if removal.held else None
+        return _OUTCOMES.get(state)

@@ -118,7 +118,12 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything on the screen at one moment. ``jobs`` is sorted worst first (STANDINGS, failures, age, key)."""
+    """Everything on the screen at one moment. ``jobs`` is sorted worst first (STANDINGS, failures, age, key).
+
+    :ivar counted_here: attempts of conductors that do not count for themselves are counted in memory alone.
+    :ivar unseen: so many claims at most came and went unseen since ``unseen_since``, of conductors that do not count
+        for themselves; None of them is part of a job's count.
+    """
 
     version: int
     taken_at: datetime
@@ -135,6 +140,9 @@ class Snapshot:
     complete: bool = False
     read_only: bool = False
     uncounted: str | None = None
+    unseen: int = 0
+    unseen_since: datetime | None = None
+    counted_here: bool = False
 
     @property
     def total(self) -> int:

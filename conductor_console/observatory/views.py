@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from conductor_console.jobboards.attempts import Attempt, AttemptRecord, Cause, crashed
+from conductor_console.jobboards.attempts import Attempt, AttemptRecord, Cause, deserted
 from conductor_console.jobboards.base import JobEntry
 from conductor_console.observatory.snapshot import STANDINGS, Health, JobView, Standing, State
 from conductor_console.text import visible
@@ -107,7 +107,7 @@ def _told(record: AttemptRecord | None, *, orphaned: bool, now: datetime) -> Att
     if record is None:
         return None
     if orphaned:
-        record = crashed(record, now)
+        record = deserted(record, now)
     history = tuple(clean_attempt(attempt) for attempt in record.history)
     same = all(new is old for new, old in zip(history, record.history, strict=True))
     return record if same else replace(record, history=history)

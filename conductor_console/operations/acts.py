@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
 
 from taskflow import exceptions as excp
@@ -33,6 +34,8 @@ UNDO_LIMIT: Final = 100
 WHY_LENGTH: Final = 1000
 #: Why a job is in the bin where an operator gave no reason.
 BY_HAND: Final = "by an operator"
+#: No job is called otherwise than before.
+NOT_MOVED: Final[Mapping[str, str]] = MappingProxyType({})
 #: Seconds that one call waits, in all, for jobs that are claimed again and again.
 PATIENCE: Final = 10.0
 
@@ -97,12 +100,13 @@ class Operations:
         """
         why = visible(why, WHY_LENGTH)
         deadline = time.monotonic() + PATIENCE
+        keys: dict[str, str] = {}
 
-        def act(entry: JobEntry) -> None:
-            between_claims(self._board, entry, lambda seen: self._board.bin(seen, self._operator, why), deadline)
+        def move(seen: JobEntry) -> None:
+            keys[seen.key] = self._board.bin(seen, self._operator, why)
 
-        results = self._each("bin", targets, act, why)
-        self._remember("bin", results)
+        results = self._each("bin", targets, lambda entry: between_claims(self._board, entry, move, deadline), why)
+        self._remember("bin", results, keys)
         return results
 
     def delete(self, targets: Sequence[JobEntry | BinEntry]) -> list[Result]:
@@ -189,8 +193,11 @@ class Operations:
         gone = [Result(key, key, key, "gone", "no longer there") for key in keys if key not in entries]
         return [entries[key] for key in keys if key in entries], gone
 
-    def _remember(self, action: Literal["bin", "restore"], results: Sequence[Result]) -> None:
-        keys = tuple(result.key for result in results if result.result == "done")
+    def _remember(
+        self, action: Literal["bin", "restore"], results: Sequence[Result], moved: Mapping[str, str] = NOT_MOVED
+    ) -> None:
+        """Notes what can be undone; ``moved`` tells the keys of those that are called otherwise since."""
+        keys = tuple(moved.get(result.key, result.key) for result in results if result.result == "done")
         if keys:
             with self._lock:
                 self._steps = [*self._steps, _Step(action, keys)][-UNDO_LIMIT:]

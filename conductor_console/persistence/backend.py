@@ -6,25 +6,29 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
 from taskflow.persistence import base
 
-from conductor_console.errors import StoreUnreachable, UsageError
-from conductor_console.persistence import audit, engine, journal, rows, schema
+from conductor_console.errors import StoreUnreachable
+from conductor_console.persistence import audit, engine, faults, journal, rows, schema, upgrade
 from conductor_console.persistence.audit import AuditRow
 from conductor_console.persistence.bound import Binding, Bound
 from conductor_console.persistence.connection import StoreConnection
+from conductor_console.persistence.fence import Fence
 from conductor_console.persistence.journal import JournalRow
 from conductor_console.persistence.rows import FlowRows
 from conductor_console.persistence.unit import Unit
 from conductor_console.persistence.writer import T, Work, Writer
 
-#: Seconds for which a locked or lost database is tried again before its callers are told.
-RETRY_FOR = 15.0
+#: Seconds for which a locked or lost database is tried again before a write's caller is told. A server restarts, and a
+#: standby takes over, in less; what ran meanwhile goes on with nothing lost.
+RETRY_FOR: Final = 60.0
+#: The same for a read, of which nothing is lost.
+READ_FOR: Final = 10.0
 
 #: Engines that came with a fork. Closing (or collecting) their connections here could disturb the parent's.
 _inherited: list[sa.Engine] = []
@@ -33,6 +37,7 @@ _stores: weakref.WeakSet[SQLBackend] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
+    upgrade.after_fork()
     for store in list(_stores):
         store.after_fork()
 
@@ -45,7 +50,9 @@ class SQLBackend(base.Backend):
     but by :meth:`ensure` (a connection's ``upgrade``).
 
     :param conf: TaskFlow's: ``{"connection": "sqlite:////srv/flows.db"}`` with its pool settings (see
-        :func:`conductor_console.persistence.engine.create`); ours are ``busy_timeout`` and ``retry_for`` (seconds).
+        :func:`conductor_console.persistence.engine.create`). Ours are, in seconds, ``busy_timeout`` (for a lock that
+        another program holds), ``answer_timeout`` (for a server that says nothing) and ``retry_for`` (after which the
+        callers of a locked or lost store are told).
     :param read_only: every write is refused, and a SQLite file is opened for reading only.
     :raises UsageError: when the URL is none, or its driver is not installed.
     """
@@ -55,31 +62,50 @@ class SQLBackend(base.Backend):
         self._url = engine.parse(conf.get("connection"))
         self._path = engine.sqlite_path(self._url)
         self.read_only = read_only
-        self._engine = engine.create(self._url, conf, read_only=read_only)
+        self._retry_for = float(conf.get("retry_for", RETRY_FOR))
+        self._open()
         # A SQLite database in memory is one connection, which threads can only use in turn.
-        self._in_memory = self._url.get_backend_name() == "sqlite" and self._path is None
+        self._in_memory = self._on_sqlite and self._path is None
         self._tables_seen: set[str] = set()
         self._closed = False
         self._begin()
         _stores.add(self)
+
+    @property
+    def _on_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    def _open(self) -> None:
+        """Makes the engines. Nothing is connected yet."""
+        self._engine = engine.create(self._url, self._conf, read_only=self.read_only, purpose="reading")
+        self._write_engine = (
+            self._engine
+            if self._on_sqlite
+            else engine.create(self._url, self._conf, read_only=self.read_only, purpose="writing")
+        )
 
     def _begin(self) -> None:
         """Locks and the writer, and what they guard: made anew in a child made by fork, where the threads are not."""
         self._turn: threading.RLock | contextlib.nullcontext[None] = (
             threading.RLock() if self._in_memory else contextlib.nullcontext()
         )
-        self._upgrading = threading.Lock()
         #: The flows being worked on here.
         self.bound = Bound()
         self._writer = Writer(
-            self._write_connection, self._unit, self._failure, float(self._conf.get("retry_for", RETRY_FOR))
+            self.url,
+            self._write_connection,
+            self._unit,
+            None if self._on_sqlite else Fence(lambda connection: self._has(schema.writers, connection)),
+            self._failure,
+            self.bound.failed,
+            self._retry_for,
         )
 
     def after_fork(self) -> None:
         """In the child: leaves the parent's connections alone and begins anew; what it works on is the parent's."""
         if not self._in_memory:
-            _inherited.append(self._engine)
-            self._engine = engine.create(self._url, self._conf, read_only=self.read_only)
+            _inherited.extend((self._engine, self._write_engine))
+            self._open()
         self._begin()
 
     def __repr__(self) -> str:
@@ -95,44 +121,25 @@ class SQLBackend(base.Backend):
         return StoreConnection(self)
 
     def ensure(self) -> None:
-        """Makes or upgrades TaskFlow's tables, and makes ours.
+        """Makes or upgrades TaskFlow's tables, and makes ours. Safe however many programs do so at once.
 
-        :raises StoreUnreachable: when they cannot be made, or the file is another program's.
+        :raises StoreUnreachable: when they cannot be made, or are another program's.
         :raises UsageError: on PostgreSQL and MySQL, when alembic, which TaskFlow upgrades with, is not installed.
         """
         self._refuse_read_only("making tables")
-        what = "making its tables"
-        with self._upgrading:
-            try:
-                if self._url.get_backend_name() == "sqlite":
-                    self._ensure_sqlite()
-                else:
-                    self._ensure_by_alembic()
-            except Exception as error:
-                told = self._failure(error, what)
-                raise told from (None if told is error else error)
-
-    def _ensure_sqlite(self) -> None:
-        if self._path is not None:
-            if self._path.exists() and self._path.stat().st_size:
-                with self._connecting() as connection:
-                    schema.refuse_foreign(connection, self.url)
-            engine.make_file(self._path)
-        with self._write_connection() as connection, connection.begin():
-            schema.create_taskflow(connection)
-            schema.create_ours(connection)
-
-    def _ensure_by_alembic(self) -> None:
         try:
-            from taskflow.persistence.backends.sqlalchemy import migration
-        except ImportError:
-            kind = self._url.get_backend_name()
-            raise UsageError(f"making tables on {kind} needs alembic; {engine.install(kind)}") from None
-        with self._connecting() as connection:
-            migration.db_sync(connection)
-            connection.commit()
-            with connection.begin():
-                schema.create_ours(connection)
+            if self._on_sqlite:
+                with self._turn:
+                    upgrade.on_sqlite(self._engine, self._url, self._retry_for)
+                return
+            patient = engine.create(self._url, self._conf, read_only=False, purpose="upgrading")
+            try:
+                upgrade.on_server(patient, self._url, self._retry_for)
+            finally:
+                patient.dispose()
+        except Exception as error:
+            told = self._failure(error, "making its tables")
+            raise told from (None if told is error else error)
 
     def check(self) -> None:
         """Looks whether this is a TaskFlow store that answers.
@@ -144,12 +151,27 @@ class SQLBackend(base.Backend):
         if problem is not None:
             raise StoreUnreachable(f"the store {self.url} {problem}")
 
+    def answers(self) -> bool:
+        """Whether the store can be worked with now; where a write has failed lately, whether it takes writes again.
+
+        Asks once, and waits for nothing but the answer.
+        """
+        try:
+            with self.reading("a first look") as connection:
+                connection.execute(sa.select(1))
+            if not self.read_only and self._writer.troubled:
+                self._writer.call(lambda unit: unit.probe(), "a first write", patience=0)
+        except excp.StorageFailure:
+            return False
+        return True
+
     def close(self) -> None:
         """Writes what is queued, ends the writer's thread and closes every connection. Safe to call twice."""
         self._closed = True
         self._writer.close()
         with self._turn:
-            self._engine.dispose()
+            for opened in {self._engine, self._write_engine}:
+                opened.dispose()
 
     # -- work in progress --------------------------------------------------------------------------------------------
     def bind(
@@ -174,11 +196,11 @@ class SQLBackend(base.Backend):
     def flush(self, flow_uuid: str) -> None:
         """Returns when everything of the flow is durable.
 
-        :raises StorageFailure: when a write of it was lost, or its claim was.
+        :raises StorageFailure: when a write of it was lost since it was bound, or its claim was.
         """
         if not self.read_only:
-            self._writer.barrier()
-        self.bound.check(flow_uuid)
+            self._writer.barrier(flow_uuid)
+        self.bound.allow(flow_uuid)
 
     def record(self, row: JournalRow) -> int:
         """Appends a row (an attempt's, an operator's) to the journal; it is durable on return.
@@ -192,6 +214,11 @@ class SQLBackend(base.Backend):
     def has_journal(self) -> bool:
         """Whether the store has our journal. :raises StoreUnreachable: when it does not answer."""
         return self._has(schema.journal)
+
+    @property
+    def _by_journal(self) -> bool:
+        """Whether it takes the journal to tell in which order atoms were made."""
+        return self._url.get_backend_name() == "mysql" and self.has_journal
 
     @property
     def has_audit(self) -> bool:
@@ -217,8 +244,9 @@ class SQLBackend(base.Backend):
 
     def flow_rows(self, flow_uuid: str) -> FlowRows:
         """A flow and its atoms as they are stored. :raises NotFound: when there is none."""
+        journal = self._by_journal
         with self.reading("reading a flow") as connection:
-            return rows.flow_rows(connection, flow_uuid)
+            return rows.flow_rows(connection, flow_uuid, journal=journal)
 
     def flow_state(self, flow_uuid: str) -> str | None:
         """A flow's state; None where it has none yet or there is no such flow."""
@@ -227,8 +255,9 @@ class SQLBackend(base.Backend):
 
     def flow_steps(self, flow_uuid: str) -> tuple[tuple[str, str | None], ...]:
         """The flow's atoms by name and state, in the order of their making; none where there is no such flow."""
+        journal = self._by_journal
         with self.reading("reading a flow's steps") as connection:
-            return rows.flow_steps(connection, flow_uuid)
+            return rows.flow_steps(connection, flow_uuid, journal=journal)
 
     def resolve(self, uuid: str) -> list[str]:
         """The uuids of the flows that a flow's, a logbook's or a job's uuid means, oldest first; none if unknown.
@@ -275,23 +304,31 @@ class SQLBackend(base.Backend):
             return audit.read(connection, limit)
 
     # -- for the connection ------------------------------------------------------------------------------------------
-    def write(self, work: Work[T], what: str) -> T:
+    def write(self, work: Work[T], what: str, flow_uuid: str | None = None) -> T:
         """Does ``work`` in the writer's next transaction; durable on return.
 
+        :param flow_uuid: the flow whose state it is: when it is lost, nothing more of the flow is written until it is
+            bound again.
+        :raises Unstorable: when the database does not take a value; nothing is lost then.
         :raises StorageFailure: when it could not be stored.
         """
         self._refuse_read_only(what)
-        return self._writer.call(work, what)
+        return self._writer.call(work, what, flow=flow_uuid)
 
-    @contextlib.contextmanager
-    def noting(self, flow_uuid: str | None, row: str) -> Iterator[None]:
-        """Keeps count, for :meth:`flush`, of whether the row's newest values were stored."""
-        try:
-            yield
-        except Exception as error:
-            self.bound.failed(flow_uuid, row, str(error))
-            raise
-        self.bound.written(flow_uuid, row)
+    def read(self, work: Callable[[sa.Connection], T], what: str) -> T:
+        """What ``work`` reads, tried again for up to :data:`READ_FOR` seconds while the store is lost.
+
+        :raises StorageFailure: whatever the database, or a row that cannot be read, raises.
+        """
+
+        def once() -> T:
+            with self.reading(what) as connection:
+                return work(connection)
+
+        def passes(error: Exception) -> bool:
+            return error.__cause__ is not None and faults.is_transient(error.__cause__)
+
+        return faults.insisting(once, passes, min(READ_FOR, self._retry_for))
 
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[sa.Connection]:
@@ -311,20 +348,20 @@ class SQLBackend(base.Backend):
             raise told from error
 
     @contextlib.contextmanager
-    def _connecting(self, *, writing: bool = False) -> Iterator[sa.Connection]:
+    def _connecting(self) -> Iterator[sa.Connection]:
         with self._turn, self._engine.connect() as connection:
-            if writing:
-                connection = connection.execution_options(**{engine.WRITING: True})
             yield connection
 
-    def _write_connection(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        return self._connecting(writing=True)
+    @contextlib.contextmanager
+    def _write_connection(self) -> Iterator[sa.Connection]:
+        with self._turn, self._write_engine.connect() as connection:
+            yield connection.execution_options(**{engine.WRITING: True})
 
     def _unit(self, connection: sa.Connection) -> Unit:
         return Unit(connection, self.bound, journal=self._has(schema.journal, connection))
 
     def _failure(self, error: BaseException, what: str) -> Exception:
-        return engine.failure(error, what, self._url)
+        return faults.failure(error, what, self._url)
 
     def _refuse_read_only(self, what: str) -> None:
         if self.read_only:

@@ -22,7 +22,11 @@ class FlowImage:
 
 @dataclass(eq=False, slots=True)
 class Binding:
-    """One flow under one claim. ``image`` is None until its rows were read, or when they must be read anew."""
+    """One flow under one claim.
+
+    :ivar image: None until its rows were read, or when they must be read anew.
+    :ivar lost: why a write of it could not be stored. Nothing more of it is written then, until it is bound again.
+    """
 
     flow_uuid: str
     job_uuid: str | None = None
@@ -30,7 +34,7 @@ class Binding:
     attempt: int | None = None
     image: FlowImage | None = None
     atoms: set[str] = field(default_factory=set)
-    lost: dict[str, str] = field(default_factory=dict)
+    lost: str | None = None
 
 
 class Bound:
@@ -76,11 +80,14 @@ class Bound:
             return self._flow_of.get(atom_uuid)
 
     def allow(self, flow_uuid: str) -> None:
-        """:raises StorageFailure: when the flow was dropped."""
+        """:raises StorageFailure: when the flow was dropped, or a write of it was lost since it was bound."""
         with self._lock:
             dropped = flow_uuid in self._dropped
+            binding = self._bindings.get(flow_uuid)
         if dropped:
             raise excp.StorageFailure(f"flow {flow_uuid} is no longer ours to write: its claim was lost")
+        if binding is not None and binding.lost is not None:
+            raise excp.StorageFailure(f"flow {flow_uuid} is not wholly stored: {binding.lost}")
 
     def install(self, binding: Binding, image: FlowImage) -> None:
         """Keeps rows that were just committed, if the claim they were written under still stands."""
@@ -100,25 +107,9 @@ class Bound:
                 if binding is not None:
                     binding.image = None
 
-    def failed(self, flow_uuid: str | None, row: str, why: str) -> None:
-        """Notes that a write of a bound flow's row was lost."""
-        with self._lock:
-            binding = self._bindings.get(flow_uuid or "")
-            if binding is not None:
-                binding.lost[row] = why
-
-    def written(self, flow_uuid: str | None, row: str) -> None:
-        """Notes that the row holds its newest values after all."""
-        with self._lock:
-            binding = self._bindings.get(flow_uuid or "")
-            if binding is not None:
-                binding.lost.pop(row, None)
-
-    def check(self, flow_uuid: str) -> None:
-        """:raises StorageFailure: when the flow was dropped, or a write of it was lost and not made good since."""
-        self.allow(flow_uuid)
+    def failed(self, flow_uuid: str, why: str) -> None:
+        """Notes that a write of the flow was lost, if it is bound; the first such loss is what is told."""
         with self._lock:
             binding = self._bindings.get(flow_uuid)
-            lost = next(iter(binding.lost.values()), None) if binding is not None else None
-        if lost is not None:
-            raise excp.StorageFailure(f"flow {flow_uuid} is not wholly stored: {lost}")
+            if binding is not None and binding.lost is None:
+                binding.lost = why

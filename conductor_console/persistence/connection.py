@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class StoreConnection(base.Connection):
-    """Reads run in the calling thread; writes go through the store's writer and return when they are durable.
+    """Reads run in the calling thread; writes go through the store's writer and return when they are durable. Either
+    is tried again for a bounded time where the store is locked or lost.
 
     Every method raises ``StorageFailure`` when the store fails (:class:`~conductor_console.errors.StoreUnreachable`
     is one), and ``NotFound`` where TaskFlow's own backends do.
@@ -52,10 +53,9 @@ class StoreConnection(base.Connection):
 
         :raises NotFound: when there is no such atom.
         """
+        change = details.atom_change(atom_detail)
         flow_uuid = self._backend.bound.flow_of(atom_detail.uuid)
-        with self._backend.noting(flow_uuid, atom_detail.uuid):
-            change = details.atom_change(atom_detail)
-            values = self._backend.write(lambda unit: unit.update_atom(change), "saving atom details")
+        values = self._backend.write(lambda unit: unit.update_atom(change), "saving atom details", flow_uuid)
         return details.merged_atom(values, atom_detail)
 
     def update_flow_details(self, flow_detail: Any) -> Any:
@@ -63,9 +63,8 @@ class StoreConnection(base.Connection):
 
         :raises NotFound: when there is no such flow.
         """
-        with self._backend.noting(flow_detail.uuid, flow_detail.uuid):
-            change = details.flow_change(flow_detail)
-            image, new = self._backend.write(lambda unit: unit.update_flow(change), "saving flow details")
+        change = details.flow_change(flow_detail)
+        image, new = self._backend.write(lambda unit: unit.update_flow(change), "saving flow details", change.uuid)
         return details.merged_flow(image, flow_detail, new)
 
     def save_logbook(self, book: Any) -> Any:
@@ -91,52 +90,58 @@ class StoreConnection(base.Connection):
     # -- reading -----------------------------------------------------------------------------------------------------
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> Any:
         """:raises NotFound: when there is none. ``lazy`` leaves its flows out."""
-        with self._backend.reading("reading a logbook") as connection:
-            table = schema.logbooks
-            row = connection.execute(sa.select(table).where(table.c.uuid == book_uuid)).first()
+
+        def read(connection: sa.Connection) -> Any:
+            row = schema.find(connection, schema.logbooks, book_uuid)
             if row is None:
                 raise excp.NotFound(f"No logbook found with uuid '{book_uuid}'")
             return self._book(connection, row, lazy)
 
+        return self._backend.read(read, "reading a logbook")
+
     def get_logbooks(self, lazy: bool = False) -> Iterator[Any]:
         """All logbooks; they are read when the first is asked for."""
-        with self._backend.reading("reading logbooks") as connection:
+
+        def read(connection: sa.Connection) -> list[Any]:
             rows = connection.execute(sa.select(schema.logbooks)).all()
-            books = [self._book(connection, row, lazy) for row in rows]
-        yield from books
+            return [self._book(connection, schema.plain(row), lazy) for row in rows]
+
+        yield from self._backend.read(read, "reading logbooks")
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[Any]:
         """A logbook's flows; ``lazy`` leaves their atoms out."""
-        with self._backend.reading("reading a logbook's flows") as connection:
-            flows = self._flows(connection, book_uuid, lazy)
-        yield from flows
+        yield from self._backend.read(
+            lambda connection: self._flows(connection, book_uuid, lazy), "reading a logbook's flows"
+        )
 
     def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> Any:
         """:raises NotFound: when there is none. ``lazy`` leaves its atoms out."""
-        with self._backend.reading("reading flow details") as connection:
-            table = schema.flowdetails
-            row = connection.execute(sa.select(table).where(table.c.uuid == fd_uuid)).first()
+
+        def read(connection: sa.Connection) -> Any:
+            row = schema.find(connection, schema.flowdetails, fd_uuid)
             if row is None:
                 raise excp.NotFound(f"No flow details found with uuid '{fd_uuid}'")
             return self._flow(connection, row, lazy)
 
+        return self._backend.read(read, "reading flow details")
+
     def get_atom_details(self, ad_uuid: str) -> Any:
         """:raises NotFound: when there is none."""
-        with self._backend.reading("reading atom details") as connection:
-            table = schema.atomdetails
-            row = connection.execute(sa.select(table).where(table.c.uuid == ad_uuid)).first()
+
+        def read(connection: sa.Connection) -> Any:
+            row = schema.find(connection, schema.atomdetails, ad_uuid)
             if row is None:
                 raise excp.NotFound(f"No atom details found with uuid '{ad_uuid}'")
-            return details.atom_of(schema.plain(row))
+            return details.atom_of(row)
+
+        return self._backend.read(read, "reading atom details")
 
     def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[Any]:
         """A flow's atoms."""
-        with self._backend.reading("reading a flow's atoms") as connection:
-            atoms = self._atoms(connection, fd_uuid)
-        yield from atoms
+        yield from self._backend.read(lambda connection: self._atoms(connection, fd_uuid), "reading a flow's atoms")
 
-    def _book(self, connection: sa.Connection, row: sa.Row[Any], lazy: bool) -> Any:
-        book = details.book_of(schema.plain(row))
+    def _book(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
+        book = details.book_of(row)
         if not lazy:
             # Adding moves the book's own clock; what is stored is kept.
             updated_at = book.updated_at
@@ -148,10 +153,10 @@ class StoreConnection(base.Connection):
     def _flows(self, connection: sa.Connection, book_uuid: str, lazy: bool) -> list[Any]:
         table = schema.flowdetails
         rows = connection.execute(sa.select(table).where(table.c.parent_uuid == book_uuid)).all()
-        return [self._flow(connection, row, lazy) for row in rows]
+        return [self._flow(connection, schema.plain(row), lazy) for row in rows]
 
-    def _flow(self, connection: sa.Connection, row: sa.Row[Any], lazy: bool) -> Any:
-        flow = details.flow_of(schema.plain(row))
+    def _flow(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
+        flow = details.flow_of(row)
         if not lazy:
             for atom in self._atoms(connection, flow.uuid):
                 flow.add(atom)

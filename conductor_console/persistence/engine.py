@@ -1,20 +1,19 @@
-"""The SQLAlchemy engine of a store: its URL, its driver, SQLite's particulars, and what its errors mean to a person."""
+"""The SQLAlchemy engines of a store: its URL, its driver, its pools, and SQLite's particulars."""
 
 from __future__ import annotations
 
-import os
-import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import pool as sa_pool
-from taskflow import exceptions as excp
 
-from conductor_console.errors import StoreUnreachable, UsageError
+from conductor_console.errors import UsageError
+from conductor_console.persistence import schema, sessions
+from conductor_console.persistence.sessions import ANSWER_TIMEOUT, Patience
 from conductor_console.settings import masked as masked_url
 from conductor_console.settings import store_conf
 from conductor_console.text import visible
@@ -24,12 +23,10 @@ from conductor_console.text import visible
 WRITING = "cc_writing"
 
 _EXAMPLE = "it looks like sqlite:////srv/flows.db or postgresql://user@host/flows"
-_MISSING_TABLE = re.compile(r"no such table|relation .* does not exist|table '.*' doesn't exist", re.IGNORECASE)
-#: MySQL: lock wait, deadlock, connection lost. PostgreSQL: serialisation, deadlock, admin shutdown, connection.
-_TRANSIENT_MYSQL = {1205, 1213, 1927, 2002, 2003, 2006, 2013, 2014, 2055}
-_TRANSIENT_POSTGRESQL = {"40001", "40P01", "57P01", "57P02", "57P03", "08000", "08001", "08003", "08004", "08006"}
-_SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_READONLY, _SQLITE_IOERR = 5, 6, 8, 10
-_SQLITE_CORRUPT, _SQLITE_CANTOPEN, _SQLITE_NOTADB = 11, 14, 26
+#: Seconds for which a lock that another program holds is waited for at once.
+BUSY_TIMEOUT: Final = 5.0
+#: What an engine is for. On SQLite one serves all.
+Purpose = Literal["reading", "writing", "upgrading"]
 
 
 def parse(connection: object) -> sa.URL:
@@ -54,6 +51,10 @@ def parse(connection: object) -> sa.URL:
         raise UsageError(f"the driver {driver} for {kind} is not installed; name none, or {install(kind)}") from None
     except (sa_exc.ArgumentError, ValueError):
         raise UsageError(f"not a store's URL: {visible(masked_url(text), 200)}; {_EXAMPLE}") from None
+    if url.get_backend_name() == "mariadb":
+        # SQLAlchemy finds out by itself what it speaks to. By this name TaskFlow's migrations would leave out what
+        # they do for MySQL alone, such as giving results more room than 64 KiB.
+        url = url.set(drivername=url.drivername.replace("mariadb", "mysql", 1))
     return url
 
 
@@ -102,23 +103,22 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def create(url: sa.URL, conf: Mapping[str, Any], *, read_only: bool) -> sa.Engine:
-    """The engine for ``url``; nothing is opened yet.
+def create(url: sa.URL, conf: Mapping[str, Any], *, read_only: bool, purpose: Purpose) -> sa.Engine:
+    """An engine for ``url``; nothing is opened yet.
 
     :param conf: of TaskFlow's settings ``echo``, ``idle_timeout`` (s), ``max_pool_size``, ``max_overflow``,
-        ``pool_timeout`` (s), ``isolation_level`` and ``engine_args``; of ours ``busy_timeout`` (s, SQLite).
+        ``pool_timeout`` (s), ``isolation_level``, ``mysql_sql_mode`` and ``engine_args``; of ours ``busy_timeout``
+        and, on servers, ``answer_timeout`` (s).
     """
     # Errors carry their statement: its parameters are users' data, and may be secret.
     options: dict[str, Any] = {"hide_parameters": True, "echo": conf.get("echo") in (True, "true", "True", "1")}
     for ours, theirs in (("pool_size", "max_pool_size"), ("max_overflow", "max_overflow"), ("pool_timeout",) * 2):
         if theirs in conf:
             options[ours] = int(conf[theirs])
+    busy = float(conf.get("busy_timeout", url.query.get("timeout", BUSY_TIMEOUT)))
     if url.get_backend_name() != "sqlite":
-        options |= {"pool_recycle": int(conf.get("idle_timeout", 3600)), "pool_pre_ping": True}
-        options["isolation_level"] = conf.get("isolation_level", "READ COMMITTED")
-        return sa.create_engine(url, **options | dict(conf.get("engine_args", {})))
+        return _create_for_server(url, conf, options, busy, purpose)
     path = sqlite_path(url)
-    busy = float(conf.get("busy_timeout", url.query.get("timeout", 5.0)))
     options["creator"] = _opener(path, read_only=read_only, busy=busy)
     if path is None:
         options = {key: value for key, value in options.items() if not key.startswith(("pool", "max"))}
@@ -127,6 +127,31 @@ def create(url: sa.URL, conf: Mapping[str, Any], *, read_only: bool) -> sa.Engin
         options = {"poolclass": sa_pool.QueuePool, "pool_size": 8, "max_overflow": 56} | options
     engine = sa.create_engine(url, **options | dict(conf.get("engine_args", {})))
     sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _create_for_server(
+    url: sa.URL, conf: Mapping[str, Any], options: dict[str, Any], busy: float, purpose: Purpose
+) -> sa.Engine:
+    given = dict(conf.get("engine_args", {}))
+    answer = float(conf.get("answer_timeout", ANSWER_TIMEOUT))
+    # Making and altering tables takes the time it takes, and breaking it off leaves MySQL's half altered.
+    patience = Patience(None, None) if purpose == "upgrading" else Patience(busy, answer)
+    if purpose == "reading":
+        # Several rows are read by several statements: they are to tell of one moment.
+        options["isolation_level"] = "REPEATABLE READ"
+    else:
+        options["isolation_level"] = conf.get("isolation_level", "READ COMMITTED")
+        # One thread writes. Whoever upgrades does so once.
+        options |= {"pool_size": 1, "max_overflow": 1}
+    options |= {"pool_recycle": int(conf.get("idle_timeout", 3600)), "pool_pre_ping": True}
+    if url.get_backend_name() == "postgresql":
+        options["json_serializer"] = schema.dumps
+    if "poolclass" in given:
+        options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
+    connect_args = sessions.arguments(url, patience) | dict(given.pop("connect_args", {}))
+    engine = sa.create_engine(url, **options | {"connect_args": connect_args} | given)
+    sessions.arrange(engine, patience, conf)
     return engine
 
 
@@ -140,87 +165,3 @@ def make_file(path: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL").fetchone()
     finally:
         connection.close()
-
-
-def _original(error: BaseException) -> BaseException:
-    origin = getattr(error, "orig", None)
-    return origin if isinstance(origin, BaseException) else error
-
-
-def _sqlite_code(error: BaseException) -> int | None:
-    code = getattr(_original(error), "sqlite_errorcode", None)
-    return code & 0xFF if isinstance(code, int) else None
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same may well work a moment later: a lock held by another, a deadlock, a lost connection."""
-    if isinstance(error, sa_exc.TimeoutError):
-        return True
-    if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
-        return True
-    origin = _original(error)
-    if isinstance(origin, sqlite3.Error):
-        return _sqlite_code(error) in (_SQLITE_BUSY, _SQLITE_LOCKED)
-    if getattr(origin, "sqlstate", None) in _TRANSIENT_POSTGRESQL:
-        return True
-    number = origin.args[0] if origin.args else None
-    if isinstance(error, sa_exc.OperationalError) and isinstance(number, int):
-        return number in _TRANSIENT_MYSQL
-    return isinstance(error, sa_exc.OperationalError) and "connect" in str(origin).lower()
-
-
-def _told(error: BaseException) -> str:
-    lines = str(_original(error)).strip().splitlines()
-    return visible(lines[0] if lines else type(error).__name__, 300)
-
-
-def _about_file(error: BaseException, path: Path) -> str | None:
-    """What is wrong with a SQLite file, in words; None where the file is not to blame."""
-    code = _sqlite_code(error)
-    shown = visible(path, 200)
-    if code == _SQLITE_NOTADB:
-        return f"{shown} is not a SQLite database; name another file"
-    if code == _SQLITE_CORRUPT:
-        return f"{shown} is damaged ({_told(error)}); restore it from a copy"
-    if code == _SQLITE_READONLY:
-        return f"{shown} cannot be written (read-only); check its rights, or attach with --read-only"
-    if code in (_SQLITE_CANTOPEN, _SQLITE_IOERR) and path.is_dir():
-        return f"{shown} is a folder, not a database file"
-    if code != _SQLITE_CANTOPEN:
-        return None
-    if not path.exists():
-        if not path.absolute().parent.is_dir():
-            return f"there is no folder {visible(path.absolute().parent, 200)} for the store"
-        if not os.access(path.absolute().parent, os.W_OK):
-            return f"there is no store at {shown}, and its folder may not be written"
-        return f"there is no store at {shown}; make it with: conductor-console init BOARD --store URL"
-    if not os.access(path, os.R_OK):
-        return f"{shown} may not be read; check its rights"
-    return f"{shown} cannot be opened ({_told(error)}); check the rights of the file and its folder"
-
-
-def failure(error: BaseException, what: str, url: sa.URL) -> Exception:
-    """The error a caller gets for ``error``: one line that says what, and what to do.
-
-    :param what: what was being done, e.g. ``saving flow details``.
-    :returns: a ``StoreUnreachable`` where the store is to blame, a ``StorageFailure`` where the data is, and what is
-        TaskFlow's or ours already as it is.
-    """
-    if isinstance(error, excp.TaskFlowException) and isinstance(error, Exception):
-        return error
-    shown = masked(url)
-    path = sqlite_path(url)
-    if path is not None and (about := _about_file(error, path)):
-        return StoreUnreachable(about)
-    if _MISSING_TABLE.search(_told(error)):
-        lacking = "lost a table of ours" if "cc_" in _told(error) else "has no TaskFlow tables"
-        return StoreUnreachable(
-            f"the store {shown} {lacking}; make them with: conductor-console init BOARD --store URL"
-        )
-    if _sqlite_code(error) in (_SQLITE_BUSY, _SQLITE_LOCKED):
-        return StoreUnreachable(f"the store {shown} is locked by another program; {what} was given up")
-    if is_transient(error) or isinstance(error, (sa_exc.OperationalError, sa_exc.InterfaceError)):
-        return StoreUnreachable(f"the store {shown} fails at {what}: {_told(error)}")
-    if isinstance(error, (sa_exc.SQLAlchemyError, sqlite3.Error, ValueError, LookupError)):
-        return excp.StorageFailure(f"the store {shown} fails at {what}: {_told(error)}")
-    return error if isinstance(error, Exception) else excp.StorageFailure(f"{what} was interrupted")

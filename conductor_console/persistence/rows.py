@@ -76,7 +76,27 @@ def _atom(row: Mapping[str, Any]) -> AtomRow:
     )
 
 
-def flow_rows(connection: sa.Connection, flow_uuid: str) -> FlowRows:
+def _made_in_order(connection: sa.Connection, flow_uuid: str, query: sa.Select[Any], *, journal: bool) -> list[Any]:
+    """The rows of ``query``, which has an atom's uuid, name and created_at, in the order of the atoms' making.
+
+    :param journal: whether to ask ours. MySQL keeps whole seconds, in which a flow's atoms are all made.
+    """
+    atoms, log = schema.atomdetails, schema.journal
+    found = list(connection.execute(query.order_by(atoms.c.created_at, atoms.c.name)))
+    if not journal:
+        return found
+    told = (
+        sa.select(log.c.atom_uuid, sa.func.min(log.c.seq))
+        .where(log.c.flow_uuid == flow_uuid, log.c.atom_uuid.is_not(None))
+        .group_by(log.c.atom_uuid)
+    )
+    first = {uuid: seq for uuid, seq in connection.execute(told)}
+    never = max(first.values(), default=0) + 1
+    # Sorting keeps the order of what compares as equal.
+    return sorted(found, key=lambda row: (row.created_at is not None, row.created_at, first.get(row.uuid, never)))
+
+
+def flow_rows(connection: sa.Connection, flow_uuid: str, *, journal: bool = False) -> FlowRows:
     """:raises NotFound: when there is no such flow."""
     flows, books, atoms = schema.flowdetails, schema.logbooks, schema.atomdetails
     query = (
@@ -85,10 +105,10 @@ def flow_rows(connection: sa.Connection, flow_uuid: str) -> FlowRows:
         .where(flows.c.uuid == flow_uuid)
     )
     row = connection.execute(query).first()
-    if row is None:
+    if row is None or row.uuid != flow_uuid:
         raise excp.NotFound(f"No flow details found with uuid '{flow_uuid}'")
-    found = connection.execute(
-        sa.select(atoms).where(atoms.c.parent_uuid == flow_uuid).order_by(atoms.c.created_at, atoms.c.name)
+    found = _made_in_order(
+        connection, flow_uuid, sa.select(atoms).where(atoms.c.parent_uuid == flow_uuid), journal=journal
     )
     return FlowRows(
         uuid=row.uuid,
@@ -114,15 +134,16 @@ def flow_state(connection: sa.Connection, flow_uuid: str) -> str | None:
 _INJECTOR: Final = "_TaskFlow_INJECTOR"
 
 
-def flow_steps(connection: sa.Connection, flow_uuid: str) -> tuple[tuple[str, str | None], ...]:
+def flow_steps(
+    connection: sa.Connection, flow_uuid: str, *, journal: bool = False
+) -> tuple[tuple[str, str | None], ...]:
     """The flow's atoms by name and state, in the order of their making; none where there is no such flow."""
     atoms = schema.atomdetails
-    query = (
-        sa.select(atoms.c.name, atoms.c.state)
-        .where(atoms.c.parent_uuid == flow_uuid, atoms.c.name != _INJECTOR)
-        .order_by(atoms.c.created_at, atoms.c.name)
+    query = sa.select(atoms.c.uuid, atoms.c.name, atoms.c.state, atoms.c.created_at).where(
+        atoms.c.parent_uuid == flow_uuid, atoms.c.name != _INJECTOR
     )
-    return tuple((str(row.name), row.state) for row in connection.execute(query))
+    found = _made_in_order(connection, flow_uuid, query, journal=journal)
+    return tuple((str(row.name), row.state) for row in found)
 
 
 def resolve(connection: sa.Connection, uuid: str, *, journal: bool) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from oslo_serialization import jsonutils
@@ -34,11 +34,22 @@ Stored = str | int | datetime | Encoded | None
 Values = Mapping[str, Stored]
 
 
+class Unstorable(excp.StorageFailure):
+    """A value is at fault, and not the store: it is no JSON, too big, or has no place in its column. Nothing of the
+    write was done, and the flow can go on with another value.
+    """
+
+
+def dumps(value: object) -> str:
+    """JSON of a value, encoded or not: PostgreSQL's JSON type asks for it."""
+    return value.text if isinstance(value, Encoded) else str(jsonutils.dumps(value))
+
+
 def encode(value: object, what: str) -> Encoded | None:
     """``value`` as JSON, the way TaskFlow encodes it; None is SQL's NULL.
 
     :param what: named in the error, e.g. ``the results of atom 'a'``.
-    :raises StorageFailure: when it cannot be told in JSON.
+    :raises Unstorable: when it cannot be told in JSON.
     """
     if value is None:
         return None
@@ -46,7 +57,7 @@ def encode(value: object, what: str) -> Encoded | None:
         return Encoded(jsonutils.dumps(value))
     except (TypeError, ValueError, RecursionError) as error:
         kind = type(value).__name__
-        raise excp.StorageFailure(f"{what} cannot be stored as JSON ({kind}): {visible(error, 200)}") from error
+        raise Unstorable(f"{what} cannot be stored as JSON ({kind}): {visible(error, 200)}") from error
 
 
 class StoredJson(taskflow_tables.JSONType):
@@ -57,8 +68,8 @@ class StoredJson(taskflow_tables.JSONType):
     def process_bind_param(self, value: object, dialect: sa.Dialect) -> object:
         if not isinstance(value, Encoded):
             return super().process_bind_param(value, dialect)
-        # PostgreSQL's native JSON type encodes for itself.
-        return jsonutils.loads(value.text) if dialect.name == "postgresql" else value.text
+        # PostgreSQL's native JSON type encodes for itself, by our :func:`dumps`.
+        return value if dialect.name == "postgresql" else value.text
 
 
 metadata = sa.MetaData()
@@ -73,6 +84,13 @@ for _table in TASKFLOW_TABLES:
             _column.type = StoredJson()
 
 _MICROSECONDS = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+# A database's own default may be an engine without transactions, a character set without much of Unicode, and a
+# collation that takes two names for one.
+_ON_MYSQL: Final[dict[str, Any]] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
 # SQLite numbers rows by itself only where the key is declared INTEGER.
 _SEQUENCE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -95,6 +113,7 @@ journal = sa.Table(
     sa.Index("cc_journal_flow", "flow_uuid", "seq"),
     sa.Index("cc_journal_job", "job_uuid", "seq"),
     sqlite_autoincrement=True,
+    **_ON_MYSQL,
 )
 
 audit = sa.Table(
@@ -110,8 +129,18 @@ audit = sa.Table(
     sa.Column("before", StoredJson()),
     sa.Column("outcome", sa.String(255)),
     sqlite_autoincrement=True,
+    **_ON_MYSQL,
 )
-OUR_TABLES = (journal, audit)
+# The number of each writer's newest transaction, by which a commit whose answer was lost is known again.
+writers = sa.Table(
+    "cc_writers",
+    metadata,
+    sa.Column("writer", sa.String(32), primary_key=True),
+    sa.Column("turn", sa.BigInteger, nullable=False),
+    sa.Column("at", _MICROSECONDS, nullable=False),
+    **_ON_MYSQL,
+)
+OUR_TABLES = (journal, audit, writers)
 
 # Neither SQLite nor PostgreSQL indexes a foreign key by itself, and TaskFlow asks for a flow's atoms by their parent at
 # every claim: without these each claim reads the whole table. They change nothing of what TaskFlow sees.
@@ -128,7 +157,9 @@ def create_taskflow(connection: sa.Connection) -> None:
 
 def create_ours(connection: sa.Connection) -> None:
     """Makes our tables, and the indexes on TaskFlow's, where they are missing."""
-    metadata.create_all(connection, tables=list(OUR_TABLES))
+    # On SQLite no commit loses its answer.
+    wanted = [table for table in OUR_TABLES if table is not writers or connection.dialect.name != "sqlite"]
+    metadata.create_all(connection, tables=wanted)
     inspector = sa.inspect(connection)
     for index, table in zip(_PARENT_INDEXES, (flowdetails, atomdetails), strict=True):
         if not any(found["column_names"][:1] == ["parent_uuid"] for found in inspector.get_indexes(table.name)):
@@ -166,3 +197,12 @@ def problem(connection: sa.Connection) -> str | None:
 def plain(row: sa.Row[Any]) -> dict[str, Any]:
     """A fetched row as a dict by column name."""
     return dict(row._mapping)
+
+
+def find(connection: sa.Connection, table: sa.Table, uuid: str) -> dict[str, Any] | None:
+    """The row of this very uuid; None where there is none.
+
+    MySQL's usual collations take uuids for one that differ in case or in spaces at their end.
+    """
+    row = connection.execute(sa.select(table).where(table.c.uuid == uuid)).first()
+    return None if row is None or row.uuid != uuid else plain(row)

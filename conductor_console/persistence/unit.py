@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from oslo_utils import uuidutils
 from taskflow import exceptions as excp
 
 from conductor_console.persistence import schema
@@ -23,7 +24,8 @@ from conductor_console.persistence.details import (
     encoded,
 )
 from conductor_console.persistence.journal import JournalRow, Kind, atom_detail, encode_row
-from conductor_console.persistence.schema import Values
+from conductor_console.persistence.schema import Encoded, Unstorable, Values
+from conductor_console.persistence.sessions import PACKET
 
 _KINDS: dict[str, Kind] = {"TASK_DETAIL": "task", "RETRY_DETAIL": "retry"}
 
@@ -33,6 +35,17 @@ Mark = dict[str, tuple[Binding, FlowImage]]
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+#: Octets that a statement has besides its JSON columns, generously.
+_OVERHEAD = 16 * 1024
+
+
+def _escaped(text: str, limit: int | None) -> int:
+    """How many octets a JSON text takes in MySQL's statement, exactly where that matters."""
+    if limit is None or 2 * len(text) + _OVERHEAD < limit:
+        return len(text)
+    return len(text) + sum(text.count(char) for char in "\"'\\")
 
 
 class Unit:
@@ -79,14 +92,14 @@ class Unit:
         return image
 
     def _read(self, flow_uuid: str) -> FlowImage:
-        flows, atoms = schema.flowdetails, schema.atomdetails
-        row = self.connection.execute(sa.select(flows).where(flows.c.uuid == flow_uuid)).first()
+        atoms = schema.atomdetails
+        row = schema.find(self.connection, schema.flowdetails, flow_uuid)
         if row is None:
             raise excp.NotFound(f"No flow details found with uuid '{flow_uuid}'")
         found = self.connection.execute(sa.select(atoms).where(atoms.c.parent_uuid == flow_uuid))
         return FlowImage(
             flow_uuid,
-            encoded(schema.plain(row)),
+            encoded(row),
             {atom.uuid: encoded(schema.plain(atom)) for atom in found},
         )
 
@@ -98,13 +111,14 @@ class Unit:
     def save_book(self, change: BookChange) -> bool:
         """Writes a logbook and all it carries. Returns whether it was there before."""
         books = schema.logbooks
-        row = self.connection.execute(sa.select(books).where(books.c.uuid == change.uuid)).first()
+        row = schema.find(self.connection, books, change.uuid)
         if row is None:
+            self._fits(change.values)
             self.connection.execute(sa.insert(books).values(**change.values))
             for flow in change.flows:
                 self._insert_flow(flow, change.uuid)
             return False
-        changed = differing(encoded(schema.plain(row)), change.values, BOOK_COLUMNS)
+        changed = differing(encoded(row), change.values, BOOK_COLUMNS)
         self._update(books, change.uuid, changed)
         present = set(
             self.connection.scalars(
@@ -119,6 +133,7 @@ class Unit:
         return True
 
     def _insert_flow(self, change: FlowChange, book_uuid: str) -> None:
+        self._fits(change.values)
         self.connection.execute(sa.insert(schema.flowdetails).values(**change.values, parent_uuid=book_uuid))
         rows = self._flow_rows(change.uuid, None, change)
         self._insert_atoms(change.uuid, change.atoms)
@@ -156,11 +171,10 @@ class Unit:
         """
         flow_uuid = self._bound.flow_of(change.uuid)
         if flow_uuid is None:
-            atoms = schema.atomdetails
-            row = self.connection.execute(sa.select(atoms).where(atoms.c.uuid == change.uuid)).first()
+            row = schema.find(self.connection, schema.atomdetails, change.uuid)
             if row is None:
                 raise excp.NotFound(f"No atom details found with uuid '{change.uuid}'")
-            known, flow_uuid = encoded(schema.plain(row)), str(row.parent_uuid)
+            known, flow_uuid = encoded(row), str(row["parent_uuid"])
             self._bound.allow(flow_uuid)
             if self._bound.get(flow_uuid) is None:
                 values, rows = self._change_atom(flow_uuid, known, change)
@@ -188,16 +202,38 @@ class Unit:
         key = result.inserted_primary_key
         return int(key[0]) if key else 0
 
+    def probe(self) -> None:
+        """Writes something that is gone again with the commit, by which it shows whether the store takes writes."""
+        books = schema.logbooks
+        uuid = uuidutils.generate_uuid()
+        self.connection.execute(sa.insert(books).values(uuid=uuid, name="probe"))
+        self.connection.execute(sa.delete(books).where(books.c.uuid == uuid))
+
     # -- helpers -----------------------------------------------------------------------------------------------------
     def _update(self, table: sa.Table, uuid: str, changed: dict[str, Any]) -> None:
         if not changed:
             return
+        self._fits(changed)
         result = self.connection.execute(sa.update(table).where(table.c.uuid == uuid).values(**changed))
         if result.rowcount == 0:
             raise excp.NotFound(f"No row with uuid '{uuid}' found in {table.name}: it was deleted meanwhile")
 
+    def _fits(self, values: Values) -> None:
+        """:raises Unstorable: when it is more than MySQL takes in one statement. It would drop the connection, and tell
+        nobody why.
+        """
+        limit: int | None = self.connection.info.get(PACKET)
+        sizes = {column: _escaped(value.text, limit) for column, value in values.items() if isinstance(value, Encoded)}
+        if limit is None or sum(sizes.values()) + _OVERHEAD < limit:
+            return
+        column = max(sizes, key=lambda column: sizes[column])
+        told = f"{column.replace('_', ' ')} of {sizes[column] / 2**20:.1f} MB"
+        raise Unstorable(f"{told} cannot be stored: the database takes {limit / 2**20:.1f} MB (max_allowed_packet)")
+
     def _insert_atoms(self, flow_uuid: str, atoms: Iterable[AtomChange]) -> None:
         rows = [{**atom.values, "parent_uuid": flow_uuid} for atom in atoms]
+        for row in rows:
+            self._fits(row)
         if rows:
             self.connection.execute(sa.insert(schema.atomdetails), rows)
 

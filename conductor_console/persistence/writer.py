@@ -1,7 +1,7 @@
 """The one thread that writes to a store: everything that is queued goes into one transaction.
 
-Each caller waits for the commit of its own piece of work, and gets its own error: what one piece does wrong never
-reaches the others of its transaction.
+Each caller waits for the commit of its own piece of work, and gets its own error: what one piece does wrong, or what
+stands in its way, never reaches the others of its transaction.
 """
 
 from __future__ import annotations
@@ -13,76 +13,128 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
 
-from conductor_console.persistence.engine import is_transient
+from conductor_console.errors import StoreUnreachable
+from conductor_console.persistence.faults import blames_store, is_transient
+from conductor_console.persistence.fence import Fence
+from conductor_console.persistence.schema import Unstorable
 from conductor_console.persistence.unit import Unit
 
 _LOG = logging.getLogger(__name__)
 #: Pieces of work in one transaction: enough for every worker of a host, few enough to be run again one by one.
-BATCH = 256
+BATCH: Final = 256
+#: Seconds for which a store that is being closed is still tried.
+CLOSING: Final = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 T = TypeVar("T")
 Work = Callable[[Unit], T]
+Outcome = tuple[Any, Exception | None]
 
 
 class _Item:
-    """One caller's piece of work; ``work`` is None for a barrier, which only takes its turn."""
+    """One caller's piece of work; ``work`` is None for a barrier, which only takes its turn.
 
-    __slots__ = ("future", "what", "work")
+    :ivar alone: it was at work when a lock was not to be had or the connection broke. It may be the reason, so it is
+        tried in a transaction of its own from then on.
+    :ivar error: why it was not done when it was last tried.
+    """
 
-    def __init__(self, work: Work[Any] | None, what: str) -> None:
+    __slots__ = ("alone", "deadline", "error", "flow", "future", "what", "work")
+
+    def __init__(self, work: Work[Any] | None, what: str, flow: str | None, patience: float) -> None:
         self.work = work
         self.what = what
+        self.flow = flow
+        self.deadline = time.monotonic() + patience
+        self.alone = False
+        self.error: BaseException | None = None
         self.future: Future[Any] = Future()
 
-    def do(self, unit: Unit) -> Any:
-        return None if self.work is None else self.work(unit)
+
+@dataclass(frozen=True, slots=True)
+class _Unsure:
+    """A transaction that was to be committed when the connection broke: what it will have done, if it was."""
+
+    turn: int
+    items: list[_Item]
+    outcomes: list[Outcome]
 
 
 class Writer:
     """Owns the writing side of a store. The thread starts with the first piece of work.
 
+    :param name: the store's, for the log.
     :param connect: opens a connection for writing, no transaction begun.
     :param unit: makes the view of a transaction just begun on a connection.
+    :param fence: where a commit's answer can be lost.
     :param failure: turns any error, and what was being done, into the one the caller gets.
+    :param lost: told which flow's write could not be stored, and why, before the caller is.
     :param retry_for: seconds for which a locked or lost store is tried again.
     """
 
     def __init__(
         self,
+        name: str,
         connect: Callable[[], AbstractContextManager[sa.Connection]],
         unit: Callable[[sa.Connection], Unit],
+        fence: Fence | None,
         failure: Callable[[BaseException, str], Exception],
+        lost: Callable[[str, str], None],
         retry_for: float,
     ) -> None:
+        self._name = name
         self._connect = connect
         self._unit = unit
         self._failure = failure
+        self._lost = lost
         self._retry_for = retry_for
+        self._fence = fence
+        self._unsure: _Unsure | None = None
+        #: The item a transaction is at, while it is at one.
+        self._at: _Item | None = None
         self._queue: deque[_Item] = deque()
+        #: What the thread has taken from the queue and not yet answered.
+        self._waiting: list[_Item] = []
         self._wake = threading.Condition()
         self._closing = False
+        self._closed_by = float("inf")
         self._thread: threading.Thread | None = None
         self._writing = threading.Lock()
         self._pause = threading.Event()
+        self._troubled = False
+        self._told = False
 
-    def call(self, work: Work[T], what: str) -> T:
+    @property
+    def pending(self) -> int:
+        """How many callers wait."""
+        return len(self._queue) + len(self._waiting)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the newest transaction failed, and it was the store's fault."""
+        return self._troubled
+
+    def call(self, work: Work[T], what: str, *, flow: str | None = None, patience: float | None = None) -> T:
         """Does ``work`` in a transaction, and returns its result once that is durable.
 
         :param what: named in errors, e.g. ``saving flow details``.
+        :param flow: the uuid of the flow whose state it is.
+        :param patience: seconds for which it is tried again; by default the writer's.
         :raises StorageFailure: when it could not be stored, or the store is closed.
         """
-        result: T = self._submit(_Item(work, what)).result()
+        item = _Item(work, what, flow, self._retry_for if patience is None else patience)
+        result: T = self._submit(item).result()
         return result
 
-    def barrier(self) -> None:
-        """Returns when everything queued before is durable or has failed."""
-        self._submit(_Item(None, "waiting for the writer")).result()
+    def barrier(self, flow: str) -> None:
+        """Returns when everything of the flow that was queued before is durable or has failed."""
+        self._submit(_Item(None, "waiting for the writer", flow, self._retry_for)).result()
 
     def settle(self) -> None:
         """Returns when the transaction that runs now, if any, is over."""
@@ -92,13 +144,15 @@ class Writer:
     def close(self) -> None:
         """Writes what is queued, then ends the thread. What comes later is refused."""
         with self._wake:
-            self._closing = True
+            if not self._closing:
+                self._closing = True
+                self._closed_by = time.monotonic() + CLOSING
             self._wake.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=2 * self._retry_for + 30)
+            thread.join(timeout=60 + CLOSING)
             if thread.is_alive():
-                _LOG.warning("the store's writer does not end: its database does not answer")
+                _LOG.warning("the writer of %s does not end: its database does not answer", self._name)
 
     def _submit(self, item: _Item) -> Future[Any]:
         with self._wake:
@@ -111,86 +165,172 @@ class Writer:
             self._wake.notify()
         return item.future
 
+    # -- the thread --------------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._queue and not self._closing:
-                    self._wake.wait()
-                if not self._queue:
-                    return
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            work = [item for item in batch if item.work is not None]
-            if work:
-                self._write(work, time.monotonic() + self._retry_for)
-            for item in batch:
-                if item.work is None:
-                    item.future.set_result(None)
-
-    def _write(self, items: list[_Item], deadline: float) -> None:
-        """Writes all, trying again what may pass; each item's future is answered on return."""
         pause = _FIRST_PAUSE
         while True:
+            with self._wake:
+                while not self._queue and not self._waiting and not self._closing:
+                    self._wake.wait()
+                while self._queue and len(self._waiting) < BATCH:
+                    self._waiting.append(self._queue.popleft())
+            if not self._waiting:
+                return
+            self._waiting = self._round(self._waiting)
+            if self._waiting:
+                self._pause.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+
+    def _round(self, waiting: list[_Item]) -> list[_Item]:
+        """Tries everything once. Returns what is to be tried again, in its order; all else is answered."""
+        error = self._resolve()
+        work = [item for item in waiting if item.work is not None and not item.future.done()]
+        alone = [item for item in work if item.alone]
+        if error is None:
+            error = self._attempt([item for item in work if not item.alone])
+        if error is None:
+            error = self._one_by_one(alone)
+        self._tell(error, len(work))
+        now = time.monotonic()
+        left: list[_Item] = []
+        for item in waiting:
+            if item.work is None:
+                if any(before.flow == item.flow for before in left):
+                    left.append(item)
+                else:
+                    item.future.set_result(None)
+            elif not item.future.done():
+                item.error = error or item.error
+                if item.error is not None and min(item.deadline, self._closed_by) <= now:
+                    self._fail(item, item.error)
+                else:
+                    left.append(item)
+        return left
+
+    def _tell(self, error: BaseException | None, count: int) -> None:
+        """Says once that the store is not to be had, and once that it is again."""
+        if error is not None and not self._told:
+            _LOG.warning("%s; %d writes wait for it", self._failure(error, "writing"), count)
+        elif error is None and self._told:
+            _LOG.warning("the store %s answers again", self._name)
+        self._told = error is not None
+
+    def _one_by_one(self, items: list[_Item]) -> BaseException | None:
+        """Tries each in a transaction of its own. Returns why the store is not to be had, where it is not."""
+        for item in items:
+            if (error := self._attempt([item])) is not None:
+                return error
+        return None
+
+    def _attempt(self, items: list[_Item]) -> BaseException | None:
+        """Tries all in one transaction. Returns why the store is not to be had, where it is not."""
+        while items:
             try:
                 outcomes = self._transact(items)
             except BaseException as error:  # whatever it is belongs to the callers, and the thread lives on
+                culprit, self._at = self._at, None
+                self._troubled = blames_store(error)
+                if is_transient(error) or self._unsure is not None:
+                    if culprit is None:
+                        return error
+                    culprit.alone, culprit.error = True, error
+                    items = [item for item in items if item is not culprit]
+                    continue
+                if len(items) > 1:
+                    return self._one_by_one(items)
+                self._fail(items[0], error)
+            else:
+                self._troubled = False
+                self._answer(items, outcomes)
+            break
+        return None
+
+    def _resolve(self) -> BaseException | None:
+        """Finds out how a transaction ended whose answer was lost. Returns why the store is not to be had."""
+        unsure, fence = self._unsure, self._fence
+        if unsure is None or fence is None:
+            return None
+        items = [item for item in unsure.items if not item.future.done()]
+        if items:
+            try:
+                with self._connect() as connection:
+                    committed = fence.committed(connection, unsure.turn)
+            except BaseException as error:
                 if is_transient(error):
-                    if time.monotonic() + pause < deadline:
-                        self._pause.wait(pause)
-                        pause = min(2 * pause, _LONGEST_PAUSE)
-                        continue
-                elif len(items) > 1:
-                    for item in items:
-                        self._write([item], deadline)
-                    return
+                    return error
                 for item in items:
                     self._fail(item, error)
-                return
-            for item, (result, failed) in zip(items, outcomes, strict=True):
-                if failed is None:
-                    item.future.set_result(result)
-                else:
-                    self._fail(item, failed)
-            return
+                committed = False
+            if committed:
+                self._answer(unsure.items, unsure.outcomes)
+        self._unsure = None
+        return None
+
+    def _answer(self, items: list[_Item], outcomes: list[Outcome]) -> None:
+        for item, (result, failed) in zip(items, outcomes, strict=True):
+            if item.future.done():
+                continue
+            if failed is None:
+                item.future.set_result(result)
+            else:
+                self._fail(item, failed)
 
     def _fail(self, item: _Item, error: BaseException) -> None:
         told = self._failure(error, item.what)
+        if self._unsure is not None and item in self._unsure.items:
+            told = StoreUnreachable(f"{told}; whether it was stored is not known")
         if told is not error:
             told.__cause__ = error
+        if item.flow is not None and not isinstance(told, Unstorable):
+            self._lost(item.flow, str(told))
         item.future.set_exception(told)
 
-    def _transact(self, items: list[_Item]) -> list[tuple[Any, Exception | None]]:
+    def _transact(self, items: list[_Item]) -> list[Outcome]:
         """One transaction over all items. One that fails alone is taken back to its savepoint.
 
-        :raises BaseException: when the transaction as a whole failed. Nothing of it is stored then; or all of it, where
-            the connection broke in the commit itself: rows are read anew, so that none is written twice.
+        :raises BaseException: when the transaction as a whole failed. Nothing of it is stored then, unless the
+            connection broke in the commit itself, which is left to be resolved.
         """
         with self._writing, self._connect() as connection:
+            if self._fence is not None and not self._fence.entered:
+                self._fence.enter(connection)
             unit: Unit | None = None
-            outcomes: list[tuple[Any, Exception | None]]
+            unsure: _Unsure | None = None
             try:
                 with connection.begin():
+                    turn = None if self._fence is None else self._fence.take(connection)
                     unit = self._unit(connection)
-                    alone = len(items) == 1
-                    outcomes = [(item.do(unit), None) if alone else self._try(connection, unit, item) for item in items]
-            except BaseException:
+                    outcomes = [self._do(connection, unit, item, alone=len(items) == 1) for item in items]
+                    unsure = None if turn is None else _Unsure(turn, items, outcomes)
+            except BaseException as error:
                 if unit is not None:
                     unit.forget()
+                if is_transient(error) or not isinstance(error, sa.exc.DBAPIError):
+                    self._unsure = unsure
                 raise
             unit.settle()
             return outcomes
 
-    @staticmethod
-    def _try(connection: sa.Connection, unit: Unit, item: _Item) -> tuple[Any, Exception | None]:
+    def _do(self, connection: sa.Connection, unit: Unit, item: _Item, *, alone: bool) -> Outcome:
+        assert item.work is not None
+        self._at = item
+        if alone:
+            outcome: Outcome = (item.work(unit), None)
+            self._at = None
+            return outcome
         mark = unit.mark()
         savepoint = connection.begin_nested()
         try:
-            result = item.do(unit)
+            outcome = (item.work(unit), None)
             savepoint.commit()
         except Exception as error:
-            if is_transient(error):
+            if blames_store(error):
                 raise
             # Where the database gave up the whole transaction this fails too, and everyone is tried alone.
             savepoint.rollback()
             unit.back_to(mark)
-            return None, error
-        return result, None
+            outcome = (None, error)
+        self._at = None
+        return outcome

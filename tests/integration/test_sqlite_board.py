@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -9,12 +11,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from taskflow import exceptions as excp
 from taskflow import states
 
 from conductor_console.clock import utcnow
+from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards import sqlite_acts
 from conductor_console.jobboards.base import BoardEvent
 from conductor_console.jobboards.sqlite import SQLiteJobBoard
@@ -266,6 +270,68 @@ def test_lock_files_of_the_dead_are_swept_and_connecting_makes_none(
     assert len(lock_files(path)) == 1
     board.close()
     assert lock_files(path) == []
+
+
+def test_closing_leaves_no_claim_behind_whatever_is_under_way(path: Path) -> None:
+    with connected(path) as looker:
+        for _ in range(10):
+            with connected(path) as board:
+                jobs = [board.post(f"j{number}") for number in range(3)]
+                go = threading.Barrier(2)
+
+                def claim(board: SQLiteJobBoard = board, jobs: list[Any] = jobs, go: threading.Barrier = go) -> None:
+                    go.wait(30)
+                    with contextlib.suppress(BoardUnreachable):
+                        for job in jobs:
+                            board.claim(job, "c1")
+
+                claiming = threading.Thread(target=claim)
+                claiming.start()
+                go.wait(30)
+                board.close()
+                claiming.join(30)
+            assert lock_files(path) == []
+            assert [looker.find_owner(job) for job in jobs] == [None] * 3
+
+
+def test_a_fork_of_a_fork_claims_for_itself(path: Path, start: Callable[..., Child]) -> None:
+    script = """
+import os, sys
+from conductor_console import jobboards
+board = jobboards.fetch({"board": "sqlite", "path": sys.argv[1]}, name="child")
+board.connect()
+board.claim(next(board.iterjobs()), "parent")
+if os.fork() == 0 and os.fork() == 0:
+    board.connect()
+    board.claim(next(board.iterjobs(only_unclaimed=True)), "grandchild")
+    print("ready", flush=True)
+sys.stdin.read()
+"""
+    with connected(path) as board:
+        first, second = board.post("first"), board.post("second")
+        child = start(script, path)
+        eventually(lambda: (owner(board, first), owner(board, second)) == ("parent", "grandchild"), what="both claims")
+        child.kill()
+        eventually(lambda: owner(board, first) is None, what="the parent's end")
+        assert board.find_owner(second) == "grandchild"
+        # The grandchild reads from the same pipe, whose end is its own.
+        child.end()
+        eventually(lambda: owner(board, second) is None, what="the grandchild's end")
+
+
+def test_a_process_in_another_folder_sees_the_claims(
+    board: SQLiteJobBoard, path: Path, start: Callable[..., Child]
+) -> None:
+    job = board.post("a")
+    board.claim(job, "child")
+    folder = path.parent / "folder"
+    folder.mkdir()
+    script = f"import os; os.chdir({str(folder)!r})\n{OBEYS}"
+    child = start(script, os.path.join("..", path.name))  # noqa: PTH118
+    assert "is claimed by child already" in child.ask(f"board.claim(job({job.uuid!r}), 'child')")
+    # It has the same name and still is another.
+    assert "child holds it" in child.ask(f"board.consume(job({job.uuid!r}), 'child')")
+    assert board.holds(job)
 
 
 # -- the watch ---------------------------------------------------------------------------------------------------------

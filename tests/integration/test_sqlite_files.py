@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from conductor_console.errors import BoardUnreachable, UsageError
 from conductor_console.jobboards.base import Refused
 from conductor_console.jobboards.sqlite import SQLiteJobBoard
 from tests import sqlite_boards
-from tests.sqlite_boards import connected
+from tests.sqlite_boards import connected, refusal
 from tests.support import eventually
 
 #: Fixtures.
@@ -30,25 +31,32 @@ path, board = sqlite_boards.path, sqlite_boards.board
 # -- files that are not what they should be ----------------------------------------------------------------------------
 
 
-def refusal(path: Path, act: str = "connect", **options: Any) -> str:
-    """The one line with which the board refuses."""
-    board = SQLiteJobBoard("test", {"path": str(path)}, **options)
-    with pytest.raises(BoardUnreachable) as told:
-        getattr(board, act)()
-    board.close()
-    assert "\n" not in str(told.value)
-    return str(told.value)
-
-
 def test_no_file_and_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     assert refusal(path) == f"{path} is not there: make it with `conductor-console init sqlite:///{path}`"
     assert not path.exists()
     path = tmp_path / "no" / "such" / "board.db"
-    assert refusal(path) == f"the folder {path.parent} is not there"
-    assert "make it first" in refusal(path, "ensure")
-    assert refusal(tmp_path) == f"{tmp_path} is not a file"
-    assert refusal(tmp_path, "ensure") == f"{tmp_path} is not a file"
+    for act in ("connect", "ensure"):
+        assert refusal(path, act) == f"the folder {path.parent} is not there: make it first"
+        assert refusal(tmp_path, act) == f"{tmp_path} is not a file"
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for act in ("connect", "ensure"):
+        assert refusal(tmp_path / "pipe", act).endswith("pipe is not a file")
+        assert refusal(tmp_path / "loop", act).endswith("loop cannot be reached: Too many levels of symbolic links")
+        assert refusal(tmp_path / ("x" * 300), act).endswith("cannot be reached: File name too long")
+
+
+def test_a_path_may_hold_any_bytes(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.db", b"a?mode=ro#b%41 c.db", "\u00e9\u202e.db".encode()):
+        path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))  # noqa: PTH118
+        with connected(path) as board:
+            board.claim(board.post("a"), "c1")
+            assert path.exists()
+        assert refusal(path.with_name("none" + path.name)).isprintable()
 
 
 def test_a_file_that_is_no_database_is_left_as_it_is(path: Path) -> None:
@@ -97,6 +105,68 @@ def test_a_board_of_another_version(board: SQLiteJobBoard, path: Path) -> None:
     assert "another version: it has no column cc_jobs.session" in refusal(path)
 
 
+def test_a_board_of_a_newer_version(board: SQLiteJobBoard, path: Path) -> None:
+    board.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE cc_board SET version = 7")
+        raw.execute("ALTER TABLE cc_jobs RENAME COLUMN session TO lease")
+    raw.close()
+    for act in ("connect", "ensure"):
+        assert "a board of a newer version (7; this program knows 1)" in refusal(path, act)
+
+
+def test_rows_that_are_not_what_they_should_be(path: Path) -> None:
+    """Each is shown for what it is, and none keeps the others from being worked."""
+    sick = {
+        "created_at": "UPDATE cc_jobs SET created_at = 'now' WHERE uuid = ?",
+        "posting": "UPDATE cc_jobs SET posting = x'ff00' WHERE uuid = ?",
+        "other uuid": "UPDATE cc_jobs SET posting = replace(posting, '-', '_') WHERE uuid = ?",
+        "claim": "UPDATE cc_jobs SET claim = 'x', session = x'ff', owner = x'ff' WHERE uuid = ?",
+        "record": "INSERT INTO cc_attempts VALUES (?, 'x', x'ff')",
+    }
+    with connected(path) as board:
+        posted = {name: board.post(name) for name in sick}
+        binned = board.post("binned")
+        board.bin(board.listing().jobs[binned.uuid], "op", "")
+    with sqlite3.connect(path) as raw:
+        for name, statement in sick.items():
+            raw.execute(statement, (posted[name].uuid,))
+        raw.execute("UPDATE cc_bin SET binned_at = 7, who = x'ff', why = 3.5")
+        raw.execute("INSERT INTO cc_entities VALUES (x'00', x'ff', x'ff')")
+    raw.close()
+    with connected(path) as board:
+        assert [name for name, job in posted.items() if board.listing().jobs[job.uuid].problem] == [
+            "created_at",
+            "posting",
+            "other uuid",
+        ]
+        entry = board.listing().binned[binned.uuid]
+        assert (entry.binned_at, entry.who, entry.why) == (None, "\\xff", "3.5")
+        for job in list(board.iterjobs()):
+            board.claim(job, "c1")
+            board.abandon(job, "c1")
+            board.claim(job, "c1")
+            assert board.attempts(job).attempts == 2
+            board.consume(job, "c1")
+        board.restore(entry)
+        for left in board.listing().jobs.values():
+            board.delete(left)
+        assert board.job_count == 0
+
+
+def test_text_that_is_none_is_refused(board: SQLiteJobBoard) -> None:
+    """As a name from the command line or the file system may be."""
+    job = board.post("a")
+    entry = board.listing().jobs[job.uuid]
+    for act in (lambda: board.claim(job, "c\udcff"), lambda: board.bin(entry, "me", "caf\udce9")):
+        with pytest.raises(Refused, match=r"\\udc.. holds what is no text: nothing was done"):
+            act()
+    board.claim(job, "c1")
+
+
+# -- locked, full, not writable ----------------------------------------------------------------------------------------
+
+
 def test_a_database_that_is_locked(path: Path) -> None:
     with connected(path, timeout=0.1) as board:
         job = board.post("a")
@@ -111,6 +181,27 @@ def test_a_database_that_is_locked(path: Path) -> None:
         raw.execute("ROLLBACK")
         raw.close()
         board.claim(job, "c1")
+
+
+def test_a_database_that_cannot_be_read_for_a_while(path: Path) -> None:
+    with connected(path, timeout=0.1) as board:
+        board.post("a")
+        board.close()
+        raw = sqlite3.connect(path, isolation_level=None)
+        assert raw.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        board.connect()
+        raw.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BoardUnreachable, match=r"is locked by another process: it cannot be read now"):
+            board.refresh()
+        eventually(lambda: board.listing().connection.state == "lost", what="the loss to be told")
+        raw.execute("ROLLBACK")
+        raw.close()
+        eventually(lambda: board.listing().connection.state == "live", what="the board to be read again")
+        board.close()
+        # Whoever makes sure of the board gives it back the log that lets readers go on.
+        board.ensure()
+        assert Path(path).read_bytes()[18:20] == b"\2\2"
+        board.connect()
 
 
 def test_a_full_disk(path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -23,106 +23,30 @@ from conductor_console.clock import utcnow
 from conductor_console.errors import BoardUnreachable, UsageError
 from conductor_console.jobboards import attempts, zk_claims
 from conductor_console.jobboards.attempts import Policy, make_cause
-from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Claim, Gone, JobEntry, Refused
+from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Gone, Refused
 from conductor_console.jobboards.zk_client import as_hex
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
+from tests import zookeeper_boards
 from tests.servers import Zookeeper, end_client, expire_session, make_client, running_zookeeper
 from tests.support import eventually
+from tests.zookeeper_boards import (
+    OpenBoard,
+    claimed,
+    entry_of,
+    free,
+    only,
+    record_path,
+    seen,
+    their_job,
+    tree,
+)
 
 CAUSE = make_cause("StorageFailure", "the database is away", "shop/flows.py:41 in save")
 READ_ONLY_ACL = [ACL(Permissions.READ, ANYONE_ID_UNSAFE)]
 
-OpenBoard = Callable[..., ZookeeperJobBoard]
 
-
-@pytest.fixture
-def raw(zookeeper: Zookeeper) -> Iterator[KazooClient]:
-    """A plain client, to look at nodes and to spoil them."""
-    with zookeeper.kazoo() as client:
-        yield client
-
-
-@pytest.fixture
-def open_board(zk_hosts: str, zk_path: str) -> Iterator[OpenBoard]:
-    """Opens boards of ours on this test's path."""
-    boards: list[ZookeeperJobBoard] = []
-
-    def build(name: str = "ours", ensure: bool = True, hosts: str = zk_hosts, **options: Any) -> ZookeeperJobBoard:
-        conf = {"hosts": hosts, "path": options.pop("path", zk_path), **options.pop("conf", {})}
-        board = ZookeeperJobBoard(name, conf, **options)
-        boards.append(board)
-        if ensure:
-            board.ensure()
-        board.connect()
-        return board
-
-    yield build
-    for board in boards:
-        board.close()
-
-
-@pytest.fixture
-def theirs(zk_hosts: str, zk_path: str) -> Iterator[TaskFlowBoard]:
-    """TaskFlow's own board on the same path."""
-    client = make_client(zk_hosts)
-    board = TaskFlowBoard("theirs", {"check_compatible": False, "path": zk_path}, client=client)
-    board.connect()
-    yield board
-    board.close()
-    end_client(client)
-
-
-def tree(client: KazooClient, path: str) -> dict[str, bytes]:
-    """All nodes under ``path`` with their data."""
-    if client.exists(path) is None:
-        return {}
-    data, _ = client.get(path)
-    found = {path: data}
-    for child in client.get_children(path):
-        found.update(tree(client, f"{path}/{child}"))
-    return found
-
-
-def only(board: ZookeeperJobBoard) -> BoardJob:
-    """The board's one job that may be tried now."""
-    jobs, _ = board.candidates(utcnow())
-    assert len(jobs) == 1
-    return jobs[0]
-
-
-def entry_of(board: ZookeeperJobBoard, key: str | None) -> JobEntry:
-    assert key is not None
-    return board.listing().jobs[key]
-
-
-def seen(board: ZookeeperJobBoard, key: str | None) -> JobEntry:
-    """The job, as soon as the board shows it."""
-    assert key is not None
-    return eventually(lambda: board.listing().jobs.get(key), what=f"job {key} to be listed")
-
-
-def claimed(board: ZookeeperJobBoard, key: str | None) -> tuple[JobEntry, Claim]:
-    """The job and its claim, as soon as the board shows one."""
-    entry = eventually(lambda: next((e for e in (seen(board, key),) if e.claim), None), what="the claim")
-    assert entry.claim is not None
-    return entry, entry.claim
-
-
-def free(board: ZookeeperJobBoard) -> BoardJob:
-    """The first job that may be tried, as soon as there is one."""
-    return eventually(lambda: next(iter(board.candidates(utcnow())[0]), None), what="a job that may be tried")
-
-
-def record_path(board: ZookeeperJobBoard, key: str) -> str:
-    parent, _, base = board.path.rpartition("/")
-    return f"{parent}/.attempts/{base}/{key}"
-
-
-def their_job(theirs: TaskFlowBoard, key: str | None) -> Any:
-    def find() -> Any:
-        return next((job for job in theirs.iterjobs(ensure_fresh=True) if job.uuid == key), None)
-
-    return eventually(find, what="TaskFlow to see the job")
+#: Fixtures.
+raw, open_board, theirs = zookeeper_boards.raw, zookeeper_boards.open_board, zookeeper_boards.theirs
 
 
 class TestConnecting:
@@ -336,7 +260,7 @@ class TestOneConductor:
 
     def test_a_posting_that_is_too_big(self, open_board: OpenBoard) -> None:
         board = open_board()
-        with pytest.raises(Refused, match="MB"):
+        with pytest.raises(Refused, match="1,100,107 bytes"):
             board.post("big", details={"x": "x" * 1_100_000})
         assert board.post("small").uuid in board.listing().jobs
 
@@ -902,7 +826,7 @@ class TestBrokenConnections:
 
     def test_a_server_that_restarts(self, open_board: OpenBoard) -> None:
         with running_zookeeper() as server:
-            board = open_board(hosts=server.hosts)
+            board = open_board(hosts=server.hosts, conf={"timeout": 40.0})
             job = board.post("a")
             held = board.post("b")
             board.claim(held, "c1")

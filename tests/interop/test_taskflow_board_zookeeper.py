@@ -60,5 +60,12 @@ class TestOnOurBoard(taskflow_test.TestCase, taskflow_tests.ZookeeperBoardTestMi
     test_register_entity = _Theirs.test_register_entity
 
 
+def test_all_of_its_cases_are_here() -> None:
+    """But for the one that is skipped by name above."""
+    theirs = {name for name in dir(taskflow_tests.ZookeeperJobboardTest) if name.startswith("test_")}
+    assert len(theirs) > 20
+    assert theirs <= set(dir(TestOnOurBoard))
+
+
 # Not to be collected as a test of this module.
 del _Theirs

@@ -66,7 +66,7 @@ def test_closing_fills_in_a_claim_that_was_not_known_and_changes_none_that_was()
 def test_closing_what_is_not_open_changes_nothing() -> None:
     record = after("suspended")
     assert attempts.closed(record, "failed", LATER) is record
-    assert attempts.crashed(record, LATER) is record
+    assert attempts.deserted(record, LATER) is record
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_an_attempt_left_open_crashed_before_the_next_began() -> None:
 
 def test_a_crash_is_held_by_the_policy_from_the_second_in_a_row() -> None:
     policy = Policy(base=10, jitter=0)
-    first = attempts.crashed(opened(), NOW, policy=policy)
+    first = attempts.deserted(opened(), NOW, policy=policy)
     assert first.hold_until is None
-    second = attempts.crashed(opened(first, "2"), NOW, policy=policy)
+    second = attempts.deserted(opened(first, "2"), NOW, policy=policy)
     assert second.hold_until == NOW + timedelta(seconds=20)
 
 
@@ -439,7 +439,7 @@ def test_no_sequence_of_steps_loses_a_count(steps: list[Any]) -> None:
             record = attempts.retried(record)
         elif step == "crash":
             run += open_before
-            record = attempts.crashed(record, LATER)
+            record = attempts.deserted(record, LATER)
         else:
             record = attempts.closed(record, step, LATER)
             if open_before:

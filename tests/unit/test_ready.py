@@ -57,3 +57,11 @@ def test_a_malformed_job_is_never_ready() -> None:
     ready = ReadyJobs()
     ready.put(replace(make("a", JobPriority.NORMAL, None, False), problem="not JSON"))
     assert ready.take(NOON) == ((), None)
+
+
+def test_holds_that_were_changed_are_not_kept() -> None:
+    ready = ReadyJobs()
+    for moment in range(1000):
+        ready.put(make("a", JobPriority.NORMAL, 10 + moment, False))
+    assert len(ready._ends) < 200
+    assert ready.take(NOON) == ((), NOON + timedelta(seconds=1009))

@@ -11,7 +11,8 @@ from conductor_console.clock import utcnow
 from conductor_console.jobboards.attempts import AttemptRecord, opened, to_json
 from conductor_console.jobboards.base import BoardEvent
 from conductor_console.jobboards.picture import Picture
-from conductor_console.jobboards.zk_model import BoardModel, Ledger, read_lock, read_record
+from conductor_console.jobboards.zk_model import BoardModel
+from conductor_console.jobboards.zk_nodes import Ledger, read_lock, read_record
 
 NODE = "job0000000001"
 POSTING = b'{"uuid": "u", "name": "n"}'
@@ -158,7 +159,7 @@ def test_orphans(known: Known) -> None:
     assert known.model.orphans() == []
     known.model.jobs_listed(set(), set(), 9)
     assert known.model.orphans() == [("u", 0)]
-    known.model.bin_read(NODE, POSTING, 0)
+    known.model.bin_read(NODE, POSTING, stat(10))
     assert known.model.orphans() == []
     known.model.bin_gone(NODE)
     assert known.model.orphans() == [("u", 0)]
@@ -169,3 +170,20 @@ def test_orphans(known: Known) -> None:
 def test_a_record_of_another_job_is_started_afresh() -> None:
     ledger = read_record(to_json(AttemptRecord("other")), "u", stat(5, version=4))
     assert (ledger.record, ledger.version) == (AttemptRecord("u"), 4)
+
+
+def test_nothing_is_kept_of_what_is_gone(known: Known) -> None:
+    model = known.model
+    model.job_read(NODE, POSTING, stat(1))
+    for number in range(2, 10):
+        twin, zxid = f"job{number:010d}", 100 * number
+        model.job_read(twin, POSTING, stat(zxid))
+        model.job_read(f"{twin}1", f'{{"uuid": "u{number}", "name": "n"}}'.encode(), stat(zxid + 1))
+        model.recorded(f"u{number}", read_record(b"", f"u{number}", stat(zxid + 2)))
+        model.bar(f"v{number}")
+        model.jobs_listed({NODE}, set(), zxid + 3)
+        model.count_here(f"u{number}", lambda ledger: ledger.record)
+        model.records_listed(set(), zxid + 4)
+    kept = (model._twins, model._loose, model._barred, model._own_counts, model._ledgers)
+    assert [len(one) for one in kept] == [0] * len(kept)
+    assert (len(model._keys), len(model._born)) == (1, 1)

@@ -87,7 +87,7 @@ class _BinDetail(Panel):
         entry, palette, height = self.entry, frame.palette, self.size.height
         if entry is None:
             return ()
-        when = f"binned {clock_time(entry.binned_at)}" if entry.binned_at else "binned by TaskFlow"
+        when = f"binned {clock_time(entry.binned_at)}" if entry.binned_at else "when is not known"
         title = elide_middle(visible(entry.name), max(12, width - 30), shape("⋯"))
         drawn = [Line(palette).gap(1).section(title, when, end=width - 1)]
         for label, text in (("uuid", entry.uuid or "none"), ("was", entry.node), ("why", bin_reason(entry))):

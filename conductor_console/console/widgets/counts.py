@@ -11,7 +11,8 @@ from conductor_console.console.widgets.panel import Panel
 from conductor_console.console.widgets.tabs import VIEWS
 from conductor_console.console.words import seconds_between
 from conductor_console.observatory.snapshot import STANDINGS as ORDER
-from conductor_console.text import age, clock_time, elide_end, visible, width
+from conductor_console.observatory.snapshot import Snapshot
+from conductor_console.text import age, clock_time, elide_end, plural, visible, width
 
 #: These are told also when there are none: a count that comes and goes would move its neighbours.
 ALWAYS = frozenset({"cycling", "held", "claimed", "waiting", "binned"})
@@ -33,10 +34,9 @@ class Counts(Panel):
         end = width - 1
         line = Line().gap(1)
         between = 3 if frame.fold.product else 2
-        tail = views_hint(frame)
-        if snapshot.uncounted:
-            tail = f"! attempts are not counted: {visible(snapshot.uncounted, 120)}"
-        least = end - (len(tail) + 2 if tail and not snapshot.uncounted else 0)
+        note = counting_note(snapshot)
+        tail = note or views_hint(frame)
+        least = end - (len(tail) + 2 if tail and not note else 0)
         total = f"{snapshot.total:,}"
         line.put(total, "text", bold=True).gap(1).put("job" if snapshot.total == 1 else "jobs", "soft")
         for standing in ORDER:
@@ -53,6 +53,16 @@ class Counts(Panel):
         if tail and room >= min(len(tail), 24):
             line.right(elide_end(tail, room, shape("⋯")), "amber" if snapshot.uncounted else "dim", end=end)
         return line
+
+
+def counting_note(snapshot: Snapshot) -> str:
+    """What the numbers of attempts leave out, or are worth; empty where they are whole and shared."""
+    if snapshot.uncounted:
+        return f"! attempts are counted here alone: {visible(snapshot.uncounted, 120)}"
+    if snapshot.unseen and snapshot.unseen_since is not None:
+        number = plural(snapshot.unseen, "claim")
+        return f"up to {number} unseen since {clock_time(snapshot.unseen_since)}"
+    return "read only: attempts are counted here alone" if snapshot.counted_here else ""
 
 
 def views_hint(frame: Frame) -> str:

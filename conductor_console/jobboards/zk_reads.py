@@ -1,0 +1,156 @@
+"""Reading many nodes of a ZooKeeper: pipelined, and where no watch is wanted many nodes a request.
+
+A request costs kazoo far more than a node: a first picture of a big board is a matter of requests. ZooKeeper has a
+transaction of reads since 3.6, which kazoo does not know: :class:`_ReadMany` is that. A server that does not know it
+either says so and hangs up, keeping the session; from then on nodes are read singly there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from kazoo import exceptions as k_exceptions
+from kazoo.client import KazooClient
+from kazoo.protocol.serialization import int_struct, multiheader_struct, stat_struct, write_string
+from kazoo.protocol.states import ZnodeStat
+
+from conductor_console.jobboards.zk_client import ANSWER_SECONDS, LOG, NO_RIGHTS
+
+#: So many single reads, and so many transactions of reads, are under way at once.
+_WINDOW: Final = 256
+_TRANSACTIONS: Final = 4
+#: Fewer nodes than that are read singly: no server is asked for what it may not know without need.
+_FEW: Final = 32
+#: A transaction reads so many nodes at most, fewer where they are big: the server holds its answer in memory whole.
+_FIRST: Final = 16
+_MOST: Final = 64
+_OCTETS: Final = 256 * 1024
+#: The connection broke so often over the first transaction that it is taken for what the server does not know.
+_SUSPICIOUS: Final = 2
+#: What may be met at a single node, and is the reader's to judge.
+_ABOUT_ONE: Final = (k_exceptions.NoNodeError, *NO_RIGHTS)
+
+Path = Callable[[str], str]
+Found = tuple[str, Any]
+
+
+class Reads:
+    """Reads nodes for one thread.
+
+    Each method is given names, and how a name's path is had. It gives for each name, in order, ``(data, stat)`` or the
+    ZookeeperError that was met there (no node, no rights), and raises KazooException when the connection breaks,
+    KazooTimeoutError after a minute without an answer.
+    """
+
+    def __init__(self, client: KazooClient) -> None:
+        self._client = client
+        self._in_transactions = True
+        self._answered = False
+        self._broken = 0
+
+    def watched(self, names: Iterable[str], path: Path, watch: Any) -> Iterator[Found]:
+        """Reads each node and leaves a watch on it."""
+        under_way: deque[tuple[str, Any]] = deque()
+        for name in names:
+            under_way.append((name, self._client.get_async(path(name), watch=watch)))
+            if len(under_way) >= _WINDOW:
+                yield from _answered(under_way, _WINDOW // 2)
+        yield from _answered(under_way, len(under_way))
+
+    def plain(self, names: Sequence[str], path: Path) -> Iterator[Found]:
+        """Reads each node."""
+        if len(names) < _FEW or not self._in_transactions:
+            return self.watched(names, path, None)
+        return self._transactions(names, path)
+
+    def _transactions(self, names: Sequence[str], path: Path) -> Iterator[Found]:
+        under_way: deque[tuple[Sequence[str], Any]] = deque()
+        # Nothing is known before the first answer: neither whether it comes, nor how big the nodes are.
+        begin, many, window = 0, _FIRST, 1
+        while begin < len(names) or under_way:
+            while begin < len(names) and len(under_way) < window:
+                some = names[begin : begin + many]
+                begin += len(some)
+                under_way.append((some, self._read_many([path(name) for name in some])))
+            asked, request = under_way.popleft()
+            found = self._outcome(request)
+            largest = max((len(one[0]) for one in found if isinstance(one, tuple)), default=0)
+            many, window = max(1, min(_MOST, _OCTETS // max(1, largest))), _TRANSACTIONS
+            yield from zip(asked, found, strict=True)
+
+    def _read_many(self, paths: list[str]) -> Any:
+        request = self._client.handler.async_result()
+        # The way of every request of kazoo's own.
+        self._client._call(_ReadMany([self._client.chroot + path for path in paths]), request)
+        return request
+
+    def _outcome(self, request: Any) -> list[Any]:
+        try:
+            found: list[Any] = request.get(timeout=ANSWER_SECONDS)
+        except k_exceptions.UnimplementedError:
+            self._give_up()
+            raise
+        except k_exceptions.ConnectionLoss:
+            # Its words may be lost with the connection.
+            self._broken += not self._answered
+            if self._broken >= _SUSPICIOUS:
+                self._give_up()
+            raise
+        self._answered = True
+        for one in found:
+            if isinstance(one, Exception) and not isinstance(one, _ABOUT_ONE):
+                raise one
+        return found
+
+    def _give_up(self) -> None:
+        LOG.info("this ZooKeeper reads one node a request: a first picture takes longer than with 3.6 and later")
+        self._in_transactions = False
+
+
+def _answered(under_way: deque[tuple[str, Any]], count: int) -> Iterator[Found]:
+    """The answers to the ``count`` oldest requests: when the last of them is in, all are, at one waking."""
+    some = [under_way.popleft() for _ in range(count)]
+    if some:
+        some[-1][1].wait(ANSWER_SECONDS)
+    for name, request in some:
+        try:
+            yield name, request.get(timeout=ANSWER_SECONDS)
+        except _ABOUT_ONE as error:
+            yield name, error
+
+
+class _ReadMany:
+    """ZooKeeper's ``multiRead`` of nodes' data, as a request of kazoo's."""
+
+    type = 22
+    _DATA: Final = 4
+    _ERROR: Final = -1
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+
+    def serialize(self) -> bytearray:
+        octets = bytearray()
+        for path in self._paths:
+            octets += multiheader_struct.pack(self._DATA, False, -1) + write_string(path) + b"\0"
+        return octets + multiheader_struct.pack(-1, True, -1)
+
+    def deserialize(self, octets: bytes, offset: int) -> list[Any]:
+        """For each node ``(data, stat)`` or the error that was met."""
+        found: list[Any] = []
+        while True:
+            kind, done, _error = multiheader_struct.unpack_from(octets, offset)
+            offset += multiheader_struct.size
+            if done:
+                return found
+            number = int_struct.unpack_from(octets, offset)[0]
+            offset += int_struct.size
+            if kind == self._ERROR:
+                found.append(k_exceptions.EXCEPTIONS[number]())
+                continue
+            # A node's data may be null: as long as -1.
+            end = offset + max(0, number)
+            found.append((octets[offset:end], ZnodeStat._make(stat_struct.unpack_from(octets, end))))
+            offset = end + stat_struct.size

@@ -1,0 +1,288 @@
+"""Big ZooKeeper boards, long days and quiet ones: what is read, what is kept, and what is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from conductor_console.clock import utcnow
+from conductor_console.jobboards.attempts import AttemptRecord, closed, opened, put_in_bin, to_json
+from conductor_console.jobboards.base import BoardEvent
+from conductor_console.jobboards.zk_client import UNKNOWN_OUTCOME
+from conductor_console.jobboards.zk_paths import BoardPaths
+from conductor_console.jobboards.zk_reads import Reads
+from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
+from conductor_console.observatory.observatory import Observatory
+from tests.integration.conducting import Rig, memory_store
+from tests.servers import Zookeeper
+from tests.support import eventually
+from tests.wire import MULTI_READ, Wire, wire
+
+#: Another's rounds: so many are under way or waiting to be ended at any time; the board is waited for so often.
+ALIVE = 50
+SYNC = 250
+#: Some of what must have been found by :func:`sizes`.
+LOOKED_AT = ("_model._ledgers", "_model._gone_locks", "picture._ready._ends", "_mirror._watched_locks", "_claims._held")
+
+
+def uuid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+def node(number: int) -> str:
+    return f"job{number:010d}"
+
+
+def posting(number: int, **details: object) -> bytes:
+    return json.dumps({"uuid": uuid(number), "name": f"job-{number}", "details": details}).encode()
+
+
+class Other:
+    """Another's hand on the board: plain transactions, not waited for one by one."""
+
+    def __init__(self, client: KazooClient, path: str) -> None:
+        self.paths = BoardPaths(path)
+        self._client = client
+        self._under_way: deque[Any] = deque()
+        for folder in (self.paths.board, self.paths.trash, self.paths.attempts, self.paths.conductors):
+            client.ensure_path(folder)
+
+    def do(self, *steps: Callable[[Any], None]) -> None:
+        transaction = self._client.transaction()
+        for step in steps:
+            step(transaction)
+        self._under_way.append(transaction.commit_async())
+        if len(self._under_way) > ALIVE:
+            self._check(self._under_way.popleft())
+
+    def done(self) -> None:
+        """All of it is done."""
+        while self._under_way:
+            self._check(self._under_way.popleft())
+
+    def _check(self, request: Any) -> None:
+        results = request.get(timeout=60)
+        assert not [result for result in results if isinstance(result, Exception)], results
+
+    def create(self, path: str, value: bytes = b"", ephemeral: bool = False) -> Callable[[Any], None]:
+        return lambda transaction: transaction.create(path, value, ephemeral=ephemeral)
+
+    def write(self, path: str, value: bytes) -> Callable[[Any], None]:
+        return lambda transaction: transaction.set_data(path, value)
+
+    def delete(self, *paths: str) -> Callable[[Any], None]:
+        def step(transaction: Any) -> None:
+            for path in paths:
+                transaction.delete(path)
+
+        return step
+
+    def post(self, number: int, **details: object) -> Callable[[Any], None]:
+        return self.create(self.paths.job(node(number)), posting(number, **details))
+
+    def lock(self, number: int) -> Callable[[Any], None]:
+        return self.create(self.paths.lock(node(number)), b'{"owner": "them"}', ephemeral=True)
+
+    def begin(self, number: int) -> None:
+        """Posts a job, and does with it what comes before the last step."""
+        job, lock, record = (self.paths.job(node(number)), self.paths.lock(node(number)), self.paths.record(uuid(number)))
+        first = opened(AttemptRecord(uuid(number)), "them@host:1", utcnow(), None)
+        last = closed(first, "abandoned", utcnow(), hold=60)
+        self.do(self.post(number))
+        if number % 5 == 0:
+            # One that counts, and is at it.
+            self.do(self.lock(number), self.create(record, to_json(first)))
+        elif number % 5 == 1:
+            self.do(self.lock(number), self.create(record, to_json(first)))
+            self.do(self.write(record, to_json(last)), self.delete(lock))
+        elif number % 5 == 2:
+            binned = put_in_bin(first, "op", utcnow(), "why")
+            self.do(
+                self.create(self.paths.binned(node(number)), posting(number)),
+                self.delete(job),
+                self.create(record, to_json(binned)),
+            )
+        elif number % 5 == 3:
+            # TaskFlow's: uncounted.
+            self.do(self.lock(number))
+        else:
+            self.do(self.lock(number), self.create(record, to_json(first)))
+            self.do(self.delete(lock))
+
+    def end(self, number: int) -> None:
+        """Consumes, deletes or purges it."""
+        job, lock, record = (self.paths.job(node(number)), self.paths.lock(node(number)), self.paths.record(uuid(number)))
+        if number % 5 == 0:
+            self.do(self.delete(lock, job, record))
+        elif number % 5 == 1:
+            self.do(self.delete(job, record))
+        elif number % 5 == 2:
+            self.do(self.delete(self.paths.binned(node(number)), record))
+        elif number % 5 == 3:
+            self.do(self.delete(lock, job))
+        else:
+            # The record stays behind for a moment, without its job.
+            self.do(self.delete(job))
+            self.do(self.delete(record))
+
+
+def sizes(root: object) -> dict[str, int]:
+    """How much lies in each container that is reached from ``root`` through objects of ours, by the way to it."""
+    found: dict[str, int] = {}
+    known: set[int] = set()
+    left: list[tuple[str, object]] = [(type(root).__name__, root)]
+    while left:
+        way, one = left.pop()
+        if id(one) in known:
+            continue
+        known.add(id(one))
+        if isinstance(one, Collection) and not isinstance(one, str | bytes):
+            found[way] = found.get(way, 0) + len(one)
+            items = one.values() if isinstance(one, dict) else one
+            if isinstance(one, dict | list | tuple | set | frozenset | deque):
+                left += [(f"{way}[]", item) for item in list(items)]
+        if type(one).__module__.startswith("conductor_console."):
+            slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+            names = [*getattr(one, "__dict__", ()), *slots]
+            left += [(f"{way}.{name}", getattr(one, name)) for name in names if hasattr(one, name)]
+    return found
+
+
+def watches(client: KazooClient) -> int:
+    return len(client._data_watchers) + len(client._child_watchers)
+
+
+@pytest.fixture
+def other(zookeeper: Zookeeper, zk_path: str) -> Iterator[Other]:
+    with zookeeper.kazoo(timeout=30.0) as client:
+        yield Other(client, zk_path)
+
+
+@contextlib.contextmanager
+def attached(hosts: str, path: str, **conf: Any) -> Iterator[ZookeeperJobBoard]:
+    board = ZookeeperJobBoard("ours", {"hosts": hosts, "path": path, **conf})
+    try:
+        board.connect(30.0)
+        yield board
+    finally:
+        board.close()
+
+
+def test_nothing_grows_with_what_came_and_went(zk_hosts: str, zk_path: str, other: Other) -> None:
+    seen: dict[str, int] = {}
+
+    def hear(event: BoardEvent) -> None:
+        seen[event.kind] = seen.get(event.kind, 0) + 1
+
+    with attached(zk_hosts, zk_path) as board:
+        board.subscribe(hear)
+
+        def agrees(first: int, last: int) -> bool:
+            listing = board.listing()
+            on_board = {uuid(number) for number in range(first, last) if number % 5 != 2}
+            in_bin = {uuid(number) for number in range(first, last) if number % 5 == 2}
+            return listing.jobs.keys() == on_board and listing.binned.keys() == in_bin
+
+        def rounds(first: int, last: int) -> tuple[dict[str, int], int, int]:
+            """What is kept after so many rounds, all of whose jobs are gone."""
+            for number in range(first, last):
+                other.begin(number)
+                if number - ALIVE >= first:
+                    other.end(number - ALIVE)
+                if number % SYNC == SYNC - 1:
+                    other.done()
+                    eventually(lambda: agrees(number - ALIVE + 1, number + 1), what="the board to see them")  # noqa: B023
+            for number in range(last - ALIVE, last):
+                other.end(number)
+            other.done()
+            eventually(lambda: agrees(0, 0), what="an empty board")
+            # The records may be told of after the jobs.
+            eventually(lambda: not board._model._ledgers, what="an empty ledger")
+            board.refresh()
+            gc.collect()
+            return sizes(board), watches(board._client), len(gc.get_objects())
+
+        before, watches_before, objects_before = rounds(0, 2_000)
+        after, watches_after, objects_after = rounds(2_000, 10_000)
+
+    # It was not asleep, and was looked through.
+    assert {f"ZookeeperJobBoard.{way}" for way in LOOKED_AT} <= after.keys()
+    assert seen["posted"] > 1_000
+    assert seen["claimed"] > 500
+    assert seen["bin"] > 500
+    assert {way: (before.get(way, 0), size) for way, size in after.items() if size > before.get(way, 0) + 110} == {}
+    assert watches_after == watches_before
+    assert objects_after < objects_before + 1_500
+
+
+@pytest.fixture
+def listened(zk_hosts: str) -> Iterator[Wire]:
+    with wire(zk_hosts) as made:
+        yield made
+
+
+def fill(other: Other, jobs: int) -> None:
+    """So many jobs, every fifth claimed by others, every tenth tried before."""
+    for number in range(jobs):
+        steps = [other.post(number, text="x" * 100)]
+        if number % 5 == 0:
+            steps.append(other.lock(number))
+        if number % 10 == 1:
+            record = closed(opened(AttemptRecord(uuid(number)), "c", utcnow(), None), "abandoned", utcnow())
+            steps.append(other.create(other.paths.record(uuid(number)), to_json(record)))
+        other.do(*steps)
+    other.done()
+
+
+def shows_all(board: ZookeeperJobBoard, jobs: int) -> None:
+    listing = board.listing()
+    assert listing.complete
+    assert listing.jobs.keys() == {uuid(number) for number in range(jobs)}
+    claimed = {key for key, entry in listing.jobs.items() if entry.claim is not None and entry.claim.owner == "them"}
+    assert claimed == {uuid(number) for number in range(0, jobs, 5)}
+    tried = {key for key, entry in listing.jobs.items() if entry.record is not None and entry.record.failures == 1}
+    assert tried == {uuid(number) for number in range(1, jobs, 10)}
+    assert all(entry.details == {"text": "x" * 100} for entry in listing.jobs.values())
+
+
+def test_a_first_picture_takes_far_fewer_requests_than_nodes(listened: Wire, zk_path: str, other: Other) -> None:
+    fill(other, 1_000)
+    with attached(listened.hosts, zk_path) as board:
+        shows_all(board, 1_000)
+    # What has to be watched is read by itself: 200 locks and 100 records.
+    assert len(listened.others()) < 300 + 60
+
+
+def test_a_server_that_reads_one_node_a_request(zk_hosts: str, zk_path: str, other: Other) -> None:
+    fill(other, 200)
+    with wire(zk_hosts, unknown={MULTI_READ}) as old, attached(old.hosts, zk_path) as board:
+        session = board._client.client_id
+        shows_all(board, 200)
+        other.do(*[other.post(number, text="x" * 100) for number in range(200, 300)])
+        other.done()
+        eventually(lambda: board.job_count == 300, what="the jobs that came")
+        assert old.requests.count(MULTI_READ) == 1
+        assert board._client.client_id == session
+        assert board.listing().connection.state == "live"
+
+
+def test_a_connection_that_breaks_over_the_question(zk_hosts: str, zk_path: str, other: Other) -> None:
+    """The server's refusal may be lost with the connection; and not each lost connection is a refusal."""
+    fill(other, 100)
+    names = [node(number) for number in range(100)]
+    with wire(zk_hosts, unknown={MULTI_READ}) as old, attached(old.hosts, zk_path) as board:
+        reads = Reads(board._client)
+        reads._broken = 0
+        for _ in range(2):
+            eventually(lambda: board._client.connected, what="the connection")
+            with pytest.raises(UNKNOWN_OUTCOME):
+                _lose_the_answer(reads, board._client, names, other.paths)
+        assert reads._in_transactions is False
