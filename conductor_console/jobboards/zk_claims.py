@@ -123,7 +123,7 @@ class Claims:
         return self._silent_since is not None or self._stands(held) or self._is_ending(held)
 
     def confirm(self, job: Job) -> bool:
-        """Whether the claim stands, asked of the server. :raises BoardUnreachable, OutcomeUnknown: that is not known."""
+        """Whether the claim stands, asked of the server. :raises BoardUnreachable, OutcomeUnknown: nobody knows."""
         held = self.held(job)
         return held is not None and self._stands_there(held) and self._same_session(held)
 

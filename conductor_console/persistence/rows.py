@@ -90,7 +90,7 @@ def _made_in_order(connection: sa.Connection, flow_uuid: str, query: sa.Select[A
         .where(log.c.flow_uuid == flow_uuid, log.c.atom_uuid.is_not(None))
         .group_by(log.c.atom_uuid)
     )
-    first = {uuid: seq for uuid, seq in connection.execute(told)}
+    first: dict[str, int] = {str(row[0]): row[1] for row in connection.execute(told)}
     never = max(first.values(), default=0) + 1
     # Sorting keeps the order of what compares as equal.
     return sorted(found, key=lambda row: (row.created_at is not None, row.created_at, first.get(row.uuid, never)))

@@ -151,7 +151,7 @@ def same_binned(board: LedgerBoard, job: BoardJob) -> BoardJob:
     return job
 
 
-def acts(board: LedgerBoard, entry: JobEntry) -> list[Callable[[], None]]:
+def acts(board: LedgerBoard, entry: JobEntry) -> list[Callable[[], object]]:
     return [lambda: board.bin(entry, "op", ""), lambda: board.delete(entry)]
 
 

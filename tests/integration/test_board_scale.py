@@ -7,7 +7,6 @@ import gc
 import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,6 @@ from conductor_console.jobboards.zk_client import UNKNOWN_OUTCOME
 from conductor_console.jobboards.zk_paths import BoardPaths
 from conductor_console.jobboards.zk_reads import Reads
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
-from conductor_console.observatory.observatory import Observatory
-from tests.integration.conducting import Rig, memory_store
 from tests.servers import Zookeeper
 from tests.support import eventually
 from tests.wire import MULTI_READ, Wire, wire
@@ -93,7 +90,11 @@ class Other:
 
     def begin(self, number: int) -> None:
         """Posts a job, and does with it what comes before the last step."""
-        job, lock, record = (self.paths.job(node(number)), self.paths.lock(node(number)), self.paths.record(uuid(number)))
+        job, lock, record = (
+            self.paths.job(node(number)),
+            self.paths.lock(node(number)),
+            self.paths.record(uuid(number)),
+        )
         first = opened(AttemptRecord(uuid(number)), "them@host:1", utcnow(), None)
         last = closed(first, "abandoned", utcnow(), hold=60)
         self.do(self.post(number))
@@ -119,7 +120,11 @@ class Other:
 
     def end(self, number: int) -> None:
         """Consumes, deletes or purges it."""
-        job, lock, record = (self.paths.job(node(number)), self.paths.lock(node(number)), self.paths.record(uuid(number)))
+        job, lock, record = (
+            self.paths.job(node(number)),
+            self.paths.lock(node(number)),
+            self.paths.record(uuid(number)),
+        )
         if number % 5 == 0:
             self.do(self.delete(lock, job, record))
         elif number % 5 == 1:

@@ -229,7 +229,7 @@ def test_what_was_not_said_while_the_connection_was_gone_is_said_then(
         theirs.claim(posted, "c1")
         closed_by = job(board, posted.uuid, lambda entry: entry.record and entry.claim)
         assert closed_by.claim is not None
-        expire_session(board._client, zookeeper.hosts)  # type: ignore[attr-defined]
+        expire_session(board._client, zookeeper.hosts)
         theirs.abandon(posted, "c1")
         theirs.claim(posted, "c1")
         record = eventually(

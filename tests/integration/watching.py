@@ -98,7 +98,7 @@ def end(child: Process) -> int:
     return child.wait(60)
 
 
-class _TellingBoard(impl_zookeeper.ZookeeperJobBoard):  # type: ignore[misc]
+class _TellingBoard(impl_zookeeper.ZookeeperJobBoard):
     """TaskFlow's board; each claim is written down with its lock's transaction."""
 
     log = ""

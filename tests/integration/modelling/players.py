@@ -65,7 +65,7 @@ class Handle:
     job: Any
 
 
-class Plan(tuple[Act, Callable[[], None], "Handle | None"]):
+class Plan(tuple[Act, Callable[[], object], "Handle | None"]):
     """An act, how it is done, and the claim that it makes or ends."""
 
 
