@@ -6,7 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from tests.servers import free_port
 
@@ -21,12 +21,14 @@ class Wire:
     :ivar requests: what was asked since the start; a connection's opening is not among it.
     :param unknown: requests that the server behind is made to know nothing of: it says so and hangs up, as ZooKeeper
         does.
+    :param silent: what it says is lost.
     """
 
-    def __init__(self, hosts: str, unknown: Collection[int] = ()) -> None:
+    def __init__(self, hosts: str, unknown: Collection[int] = (), silent: bool = False) -> None:
         host, _, port = hosts.partition(":")
         self._server = (host, int(port))
         self._unknown = unknown
+        self._silent = silent
         self._listener = socket.create_server(("127.0.0.1", free_port()))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -53,8 +55,8 @@ class Wire:
         for one in (self._listener, *self._sockets):
             one.close()
 
-    def _start(self, run: object, *args: object) -> None:
-        thread = threading.Thread(target=run, args=args, daemon=True)  # type: ignore[arg-type]
+    def _start(self, run: Callable[..., None], *args: socket.socket) -> None:
+        thread = threading.Thread(target=run, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -80,7 +82,8 @@ class Wire:
                     xid, kind = struct.unpack_from("!ii", frame)
                     self.requests.append(kind)
                     if kind in self._unknown:
-                        client.sendall(struct.pack("!iiqi", 16, xid, 0, _UNIMPLEMENTED))
+                        if not self._silent:
+                            client.sendall(struct.pack("!iiqi", 16, xid, 0, _UNIMPLEMENTED))
                         break
                 opened = True
                 server.sendall(head + frame)
@@ -99,9 +102,9 @@ class Wire:
 
 
 @contextlib.contextmanager
-def wire(hosts: str, unknown: Collection[int] = ()) -> Iterator[Wire]:
+def wire(hosts: str, unknown: Collection[int] = (), silent: bool = False) -> Iterator[Wire]:
     """A wire to ``hosts``, closed on leaving."""
-    made = Wire(hosts, unknown)
+    made = Wire(hosts, unknown, silent)
     try:
         yield made
     finally:

@@ -141,12 +141,16 @@ class Mirror:
             self._work.folders.update(folders)
             self._wake.notify_all()
             progress = -1
-            while self._done < turn and not self._stopping and self._failure is None and progress != self._progress:
+            while self._done < turn and not self._hopeless() and progress != self._progress:
                 progress = self._progress
-                self._wake.wait_for(lambda: self._done >= turn or self._stopping or self._failure is not None, timeout)
+                self._wake.wait_for(lambda: self._done >= turn or self._hopeless(), timeout)
             if self._done < turn:
                 reason = self._failure or ("closed" if self._stopping else f"no answer within {timeout:g} s")
                 raise BoardUnreachable(f"cannot read the board at {self._hosts}: {reason}")
+
+    def _hopeless(self) -> bool:
+        """Whether to wait for what was asked for is no use; to be called under the lock."""
+        return self._stopping or (self._failure is not None and not self._reads.excused)
 
     def look_again(self) -> None:
         """Asks for one more round, soon; returns at once."""

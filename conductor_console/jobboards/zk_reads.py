@@ -42,9 +42,12 @@ class Reads:
     Each method is given names, and how a name's path is had. It gives for each name, in order, ``(data, stat)`` or the
     ZookeeperError that was met there (no node, no rights), and raises KazooException when the connection breaks,
     KazooTimeoutError after a minute without an answer.
+
+    :ivar excused: it is being found out what the server knows: should it hang up now, that is no outage.
     """
 
     def __init__(self, client: KazooClient) -> None:
+        self.excused = False
         self._client = client
         self._in_transactions = True
         self._answered = False
@@ -58,6 +61,7 @@ class Reads:
             if len(under_way) >= _WINDOW:
                 yield from _answered(under_way, _WINDOW // 2)
         yield from _answered(under_way, len(under_way))
+        self.excused = False
 
     def plain(self, names: Sequence[str], path: Path) -> Iterator[Found]:
         """Reads each node."""
@@ -87,6 +91,7 @@ class Reads:
         return request
 
     def _outcome(self, request: Any) -> list[Any]:
+        self.excused = not self._answered
         try:
             found: list[Any] = request.get(timeout=ANSWER_SECONDS)
         except k_exceptions.UnimplementedError:
@@ -98,7 +103,7 @@ class Reads:
             if self._broken >= _SUSPICIOUS:
                 self._give_up()
             raise
-        self._answered = True
+        self._answered, self.excused = True, False
         for one in found:
             if isinstance(one, Exception) and not isinstance(one, _ABOUT_ONE):
                 raise one
