@@ -73,6 +73,7 @@ class Reads:
         under_way: deque[tuple[Sequence[str], Any]] = deque()
         # Nothing is known before the first answer: neither whether it comes, nor how big the nodes are.
         begin, many, window = 0, _FIRST, 1
+        self.excused = not self._answered
         while begin < len(names) or under_way:
             while begin < len(names) and len(under_way) < window:
                 some = names[begin : begin + many]
@@ -91,7 +92,6 @@ class Reads:
         return request
 
     def _outcome(self, request: Any) -> list[Any]:
-        self.excused = not self._answered
         try:
             found: list[Any] = request.get(timeout=ANSWER_SECONDS)
         except k_exceptions.UnimplementedError:
@@ -121,7 +121,9 @@ def _answered(under_way: deque[tuple[str, Any]], count: int) -> Iterator[Found]:
         some[-1][1].wait(ANSWER_SECONDS)
     for name, request in some:
         try:
-            yield name, request.get(timeout=ANSWER_SECONDS)
+            data, stat = request.get(timeout=ANSWER_SECONDS)
+            # Null is what a node made without data holds.
+            yield name, (data or b"", stat)
         except _ABOUT_ONE as error:
             yield name, error
 

@@ -160,7 +160,7 @@ class SQLBackend(base.Backend):
             with self.reading("a first look") as connection:
                 connection.execute(sa.select(1))
             if not self.read_only and self._writer.troubled:
-                self._writer.call(lambda unit: unit.probe(), "a first write", patience=0)
+                self._writer.probe()
         except excp.StorageFailure:
             return False
         return True

@@ -117,8 +117,16 @@ class Writer:
 
     @property
     def troubled(self) -> bool:
-        """Whether the newest transaction failed, and it was the store's fault."""
+        """Whether a write failed by the store's fault, and no :meth:`probe` has gone well since."""
         return self._troubled
+
+    def probe(self) -> None:
+        """Writes something of no account, once. A write that found nothing to change would prove nothing.
+
+        :raises StorageFailure: when the store takes no writes.
+        """
+        self.call(lambda unit: unit.probe(), "a first write", patience=0)
+        self._troubled = False
 
     def call(self, work: Work[T], what: str, *, flow: str | None = None, patience: float | None = None) -> T:
         """Does ``work`` in a transaction, and returns its result once that is durable.
@@ -231,7 +239,7 @@ class Writer:
                 outcomes = self._transact(items)
             except BaseException as error:  # whatever it is belongs to the callers, and the thread lives on
                 culprit, self._at = self._at, None
-                self._troubled = blames_store(error)
+                self._troubled = self._troubled or blames_store(error)
                 if is_transient(error) or self._unsure is not None:
                     if culprit is None:
                         return error
@@ -242,7 +250,6 @@ class Writer:
                     return self._one_by_one(items)
                 self._fail(items[0], error)
             else:
-                self._troubled = False
                 self._answer(items, outcomes)
             break
         return None
