@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_FLAGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit soak screenshots servers clean
+.PHONY: help demo test lint unit soak bench screenshots servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ unit: $(VENV)/.test-installed ## The tests that need no server
 
 soak: $(VENV)/.test-installed servers ## The random doings on real boards, for a long time
 	@MODEL_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_board_model.py $(PYTEST_FLAGS)
+
+bench: $(VENV)/.test-installed servers ## How fast it is on this machine, beside its peers
+	@$(BIN)/python -m benchmarks.listing --rounds 3 --peer --memory
 
 screenshots: $(VENV)/.test-installed ## Draw screenshots/ anew from the real app
 	@$(BIN)/python screenshots/make.py

@@ -107,14 +107,20 @@ def expire_session(client: KazooClient, hosts: str) -> None:
     Another connection takes the session over and closes it; the first one learns of it when it reconnects. It may do
     so in between, and take the session back: then it is done again, until nobody is given that session any more.
     """
-    identity, over = client.client_id, False
-    while not over:
+    identity = eventually(lambda: client.client_id, what="the session to be connected")
+
+    def over() -> bool:
         twin = make_client(hosts, client_id=identity)
         try:
             twin.start(timeout=START_SECONDS)
-            over = twin.client_id[0] != identity[0]
+            given = twin.client_id
+        except KazooTimeoutError:
+            return False  # taken back as soon as it was given
         finally:
             end_client(twin)
+        return given is not None and given[0] != identity[0]
+
+    eventually(over, what="the session to be over")
 
 
 class PortTaken(RuntimeError):

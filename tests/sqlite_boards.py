@@ -141,7 +141,10 @@ def reach(root: object) -> int:
     """How many objects hang on one, but for code and for SQLAlchemy's, whose caches have limits."""
     seen, left = {id(root)}, [root]
     while left:
-        for held in gc.get_referents(left.pop()):
+        one = left.pop()
+        # A dict that has text for keys alone does not tell of them.
+        keys = one.keys() if isinstance(one, dict) else ()
+        for held in (*gc.get_referents(one), *keys):
             ours = not isinstance(held, type | ModuleType | FunctionType)
             if ours and id(held) not in seen and not type(held).__module__.startswith("sqlalchemy."):
                 seen.add(id(held))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any
+from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
 from oslo_serialization import jsonutils
+from taskflow import exceptions as excp
 
 from conductor_console.jobboards.zk_model import BoardModel
 from conductor_console.jobboards.zk_requests import Requests
+
+#: TaskFlow's kind of the only entities it registers (``Conductor.ENTITY_KIND``; importing that loads all engines).
+_CONDUCTOR: Final = "conductor"
 
 
 class Entities:
@@ -21,6 +25,12 @@ class Entities:
         self._model = model
         self._guard = threading.Lock()
         self._ours: dict[str, Any] = {}
+
+    @staticmethod
+    def check(entity: Any) -> None:
+        """:raises NotImplementedError: (TaskFlow's) for any but conductors."""
+        if entity.kind != _CONDUCTOR:
+            raise excp.NotImplementedError(f"cannot register entities of kind {entity.kind!r}")
 
     def register(self, entity: Any) -> None:
         self._create(entity)

@@ -17,7 +17,7 @@ from typing import Any
 from conductor_console.clock import utcnow
 from conductor_console.jobboards import foreign
 from conductor_console.jobboards.attempts import AttemptRecord
-from conductor_console.jobboards.base import Claim, EntityEntry, JobEntry
+from conductor_console.jobboards.base import BinEntry, Claim, EntityEntry, JobEntry
 from conductor_console.jobboards.picture import Picture
 from conductor_console.jobboards.zk_bin import BinnedJobs, Shown
 from conductor_console.jobboards.zk_client import LOG
@@ -62,6 +62,14 @@ class BoardModel:
         with self._guard:
             key = self._keys.get(node)
             return None if key is None else self._picture.get(key)
+
+    def known(self, entry: JobEntry) -> JobEntry:
+        """The job as it is known now; as it was where it is no longer listed."""
+        return self.entry_at(entry.node) or entry
+
+    def twin(self, entry: BinEntry) -> JobEntry | None:
+        """A binned job as it was last seen on the board; one that only its node names is another there."""
+        return self._picture.get(entry.key) if entry.key != entry.node else None
 
     def lock(self, node: str) -> Lock | None:
         with self._guard:

@@ -130,7 +130,9 @@ class Requests:
     def read_lock(self, node: str) -> Lock | None:
         """Who holds the job at ``node`` now."""
         try:
-            return read_lock(*self.ask(self.client.get_async, self.paths.lock(node)))
+            raw, stat = self.ask(self.client.get_async, self.paths.lock(node))
+            # None is what a node made without data holds.
+            return read_lock(raw or b"", stat)
         except k_exceptions.NoNodeError:
             return None
         except NO_RIGHTS:

@@ -51,7 +51,7 @@ from conductor_console.jobboards.zk_client import (
     start_client,
 )
 from conductor_console.jobboards.zk_entities import Entities
-from conductor_console.jobboards.zk_mirror import Mirror
+from conductor_console.jobboards.zk_mirror import FOLDERS, Folder, Mirror
 from conductor_console.jobboards.zk_model import BoardModel
 from conductor_console.jobboards.zk_nodes import NO_OWNER, read_job
 from conductor_console.jobboards.zk_operator import OperatorActs
@@ -60,8 +60,6 @@ from conductor_console.jobboards.zk_requests import called, talking
 from conductor_console.jobboards.zk_watch import OURS, WatcherActs
 from conductor_console.text import visible
 
-#: TaskFlow's kind of the only entities it registers (``Conductor.ENTITY_KIND``; importing that loads all engines).
-_CONDUCTOR: Final = "conductor"
 #: How long an operator's act waits to see itself in the listing; it is done either way.
 _SHOW_SECONDS: Final = 5.0
 
@@ -211,17 +209,17 @@ class ZookeeperJobBoard(PicturedBoard):
         )
 
     def refresh(self) -> None:
+        self._read(FOLDERS)
+
+    def freshen(self) -> None:
+        self._read(("jobs",))
+
+    def _read(self, folders: tuple[Folder, ...]) -> None:
         self._need_open()
         with talking("read the board"):
             # A follower may lag behind the leader: let it catch up first.
             self._acts.ask(self._client.sync_async, self.path)
-        self._mirror.refresh(self._session_seconds)
-
-    def freshen(self) -> None:
-        self._need_open()
-        with talking("read the board"):
-            self._acts.ask(self._client.sync_async, self.path)
-        self._mirror.refresh(self._session_seconds, ("jobs",))
+        self._mirror.refresh(self._session_seconds, folders)
 
     def job_state(self, job: taskflow_base.Job) -> str:
         with talking(f"read the state of job {called(job)}"):
@@ -277,7 +275,7 @@ class ZookeeperJobBoard(PicturedBoard):
     def settle(self, job: taskflow_base.Job, policy: Policy) -> AttemptRecord:
         self._may("settle")
         with talking(f"settle job {called(job)}"):
-            return self._acts.settle(self._now(job), policy)
+            return self._acts.settle(self._model.known(job.entry), policy)
 
     @taskflow_base.check_who
     def claim(
@@ -285,7 +283,7 @@ class ZookeeperJobBoard(PicturedBoard):
     ) -> AttemptRecord | None:
         self._may("claim")
         with talking(f"claim job {called(job)}"):
-            ledger = self._claims.take(job, self._now(job), who, unless).ledger
+            ledger = self._claims.take(job, self._model.known(job.entry), who, unless).ledger
         return None if ledger is None else ledger.record
 
     def holds(self, job: taskflow_base.Job) -> bool:
@@ -371,44 +369,38 @@ class ZookeeperJobBoard(PicturedBoard):
 
     # -- an operator's acts --------------------------------------------------------------------------------------------
     def bin(self, entry: JobEntry, who: str, why: str) -> str:
-        self._may("bin")
-        with talking(f"bin job {visible(entry.name, 80)}"):
+        with self._operating("bin", entry):
             node = self._operator.bin(entry, who, why)
         self._show()
         return self._model.binned_key(node) or (node if entry.key == entry.node else entry.key)
 
     def delete(self, entry: JobEntry | BinEntry) -> None:
-        self._may("delete")
-        with talking(f"delete job {visible(entry.name, 80)}"):
+        with self._operating("delete", entry):
             if isinstance(entry, BinEntry):
-                with self._shown_if_changed():
-                    self._operator.purge(entry, self._twin(entry))
+                self._operator.purge(entry, self._model.twin(entry))
             else:
                 self._operator.delete(entry)
 
     def restore(self, entry: BinEntry) -> str:
-        self._may("restore")
-        with talking(f"restore job {visible(entry.name, 80)}"), self._shown_if_changed():
-            node = self._operator.restore(entry, self._twin(entry))
+        with self._operating("restore", entry):
+            node = self._operator.restore(entry, self._model.twin(entry))
         self._show()
         shown = self._model.entry_at(node)
         return shown.key if shown is not None else postings.key_of(entry.uuid, node)
 
     def retry(self, entry: JobEntry) -> None:
-        self._may("retry")
-        with talking(f"retry job {visible(entry.name, 80)}"):
+        with self._operating("retry", entry):
             self._operator.retry(entry)
 
-    def _twin(self, entry: BinEntry) -> JobEntry | None:
-        """The same job as it was last seen on the board; one that only its node names is another there."""
-        return self.picture.get(entry.key) if entry.key != entry.node else None
-
     @contextlib.contextmanager
-    def _shown_if_changed(self) -> Iterator[None]:
+    def _operating(self, act: str, entry: JobEntry | BinEntry) -> Iterator[None]:
+        self._may(act)
         try:
-            yield
+            with talking(f"{act} job {visible(entry.name, 80)}"):
+                yield
         except Changed:
-            self._show()
+            if isinstance(entry, BinEntry):
+                self._show()
             raise
 
     def _show(self) -> None:
@@ -422,8 +414,7 @@ class ZookeeperJobBoard(PicturedBoard):
 
         :raises NotImplementedError: (TaskFlow's) for other kinds.
         """
-        if entity.kind != _CONDUCTOR:
-            raise excp.NotImplementedError(f"cannot register entities of kind {entity.kind!r}")
+        self._entities.check(entity)
         self._may("register a conductor")
         with talking(f"register {visible(entity.name)} under {self._paths.conductors}"):
             self._entities.register(entity)
@@ -457,8 +448,3 @@ class ZookeeperJobBoard(PicturedBoard):
     def _need_open(self) -> None:
         if not self._connected:
             raise BoardUnreachable("the board is closed: connect() first")
-
-    def _now(self, job: taskflow_base.Job) -> JobEntry:
-        """The job as it is known now; as the job object knows it where it is no longer listed."""
-        entry: JobEntry = self._model.entry_at(job.entry.node) or job.entry
-        return entry

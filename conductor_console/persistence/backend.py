@@ -27,7 +27,7 @@ from conductor_console.persistence.writer import T, Work, Writer
 #: Seconds for which a locked or lost database is tried again before a write's caller is told. A server restarts, and a
 #: standby takes over, in less; what ran meanwhile goes on with nothing lost.
 RETRY_FOR: Final = 60.0
-#: The same for a read, of which nothing is lost.
+#: The same for a read and for making tables, of which nothing is lost.
 READ_FOR: Final = 10.0
 
 #: Engines that came with a fork. Closing (or collecting) their connections here could disturb the parent's.
@@ -127,14 +127,15 @@ class SQLBackend(base.Backend):
         :raises UsageError: on PostgreSQL and MySQL, when alembic, which TaskFlow upgrades with, is not installed.
         """
         self._refuse_read_only("making tables")
+        patience = min(READ_FOR, self._retry_for)
         try:
             if self._on_sqlite:
                 with self._turn:
-                    upgrade.on_sqlite(self._engine, self._url, self._retry_for)
+                    upgrade.on_sqlite(self._engine, self._url, patience)
                 return
             patient = engine.create(self._url, self._conf, read_only=False, purpose="upgrading")
             try:
-                upgrade.on_server(patient, self._url, self._retry_for)
+                upgrade.on_server(patient, self._url, patience)
             finally:
                 patient.dispose()
         except Exception as error:

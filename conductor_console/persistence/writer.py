@@ -221,9 +221,9 @@ class Writer:
         """Says once that the store is not to be had, and once that it is again."""
         if error is not None and not self._told:
             _LOG.warning("%s; %d writes wait for it", self._failure(error, "writing"), count)
-        elif error is None and self._told:
+        elif error is None and self._told and count:
             _LOG.warning("the store %s answers again", self._name)
-        self._told = error is not None
+        self._told = error is not None or (self._told and not count)
 
     def _one_by_one(self, items: list[_Item]) -> BaseException | None:
         """Tries each in a transaction of its own. Returns why the store is not to be had, where it is not."""

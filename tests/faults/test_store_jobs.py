@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from taskflow import states
+import tenacity
+from taskflow import states, storage
 
 from conductor_console.persistence.backend import SQLBackend
 from tests import flows
@@ -105,6 +106,14 @@ def test_fifty_jobs_outlast_a_database_that_is_stopped(server: Database, tmp_pat
                 assert [row.to_state for row in rig.attempt_rows(job)] == ["consumed"]
 
 
+@pytest.fixture
+def hasty_taskflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TaskFlow tries a write that failed twice more, after 5 s each: that is not what is tested here."""
+    for act in (storage.Storage._save_atom_detail, storage.Storage._save_flow_detail):
+        monkeypatch.setattr(act.retry, "wait", tenacity.wait_none())
+
+
+@pytest.mark.usefixtures("hasty_taskflow")
 def test_jobs_come_again_when_the_database_was_away_for_too_long(server: Database, tmp_path: Path) -> None:
     """What was finished before stays finished; the step of which nothing is known is done again; nobody failed."""
     with rigged(server.url(server.database()), tmp_path, retry_for=0.5) as rig:
@@ -143,6 +152,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.usefixtures("hasty_taskflow")
 def test_jobs_are_held_while_the_disk_is_full(small_disk: Path, tmp_path: Path) -> None:
     filler = small_disk / "filler"
     with rigged(f"sqlite:///{small_disk}/flows.db", tmp_path) as rig:

@@ -399,8 +399,8 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_job(sqlite: Rig, monkey
         return real()
 
     monkeypatch.setattr(sqlite.store, "get_connection", connection)
+    monkeypatch.setattr(sqlite.store, "answers", lambda: not down.is_set())
     monkeypatch.setattr("conductor_console.conductors.dispatch.STORE_PAUSE", 0.05)
-    monkeypatch.setattr(type(job)._load_book.retry, "stop", lambda _state: True)
     running = sqlite.start()
     record = sqlite.released(job)
     assert (record.history[0].outcome, record.failures) == ("released", 0)

@@ -212,14 +212,14 @@ def test_nothing_of_it_stops_a_conductor(zookeeper: Zookeeper, zk_path: str, tmp
         odd += [put(client, made.board, posting(uuid=text)) for text in UUIDS]
         well.append(made.post("fine", made.effects)[0])
         running = made.start(kind=kind, policy=QUICK)
-        for job in well:
-            made.gone(job)
 
-        def binned() -> bool:
-            return {entry.node for entry in made.board.listing().binned.values()} == set(odd)
+        def done() -> bool:
+            listing = made.board.listing()
+            left = {entry.node for entry in listing.jobs.values()}
+            return left == set(malformed) and {entry.node for entry in listing.binned.values()} == set(odd)
 
-        eventually(binned, what="all that no engine can be made of to be in the bin")
-        assert {entry.node for entry in made.board.listing().jobs.values()} == set(malformed)
+        eventually(done, timeout=120, what="all to be done, and what no engine can be made of to be in the bin")
+        assert all(job.state == states.COMPLETE for job in well)
         assert all(entry.why for entry in made.board.listing().binned.values())
         last = made.post("fine", made.effects)[0]
         made.gone(last)

@@ -29,7 +29,7 @@ MOST_JOBS = 4
 #: What may be done where there is a job to be seen; in the bin; and where a foreign claim was seen. As often as named.
 TO_JOBS = ("claim", "claim", "claim", "claim", "claim", "settle", "bin", "bin", "delete", "retry")
 TO_BINNED = ("restore", "restore", "restore", "purge")
-TO_CLAIMS = ("note", "note", "note", "note end", "note end", "note end")
+TO_CLAIMS = ("note",) * 4 + ("note end",) * 4
 #: TaskFlow's board knows no other way to let go.
 THEIR_ENDINGS = ("abandon", "consume", "trash")
 ENDS: tuple[Outcome, ...] = ("abandoned", "unknown", "crashed", "failed")
@@ -106,6 +106,10 @@ class Players(abc.ABC):
     def held(self, uuid: str) -> int | None:
         """The claim that the job is under in truth."""
 
+    @abc.abstractmethod
+    def exists(self, uuid: str) -> bool:
+        """Whether the job is on the board or in the bin in truth."""
+
     # -- what could be done --------------------------------------------------------------------------------------------
     def offers(self) -> list[tuple[str, Sequence[int]]]:
         """Acts on jobs that somebody could try now, and who could."""
@@ -147,7 +151,11 @@ class Players(abc.ABC):
         if verb in TO_CLAIMS:
             return self._note(verb, number, pick, wanted)
         kind = BinEntry if verb in TO_BINNED else JobEntry
-        sight = _picked(self._seen(kind), pick, wanted)
+        seen = self._seen(kind)
+        if pick:
+            # Little is learnt from acts on what is gone; some of them are enough.
+            seen = [sight for sight in seen if self.exists(sight.uuid)] or seen
+        sight = _picked(seen, pick, wanted)
         if sight is None:
             return None
         home: Home = "bin" if kind is BinEntry else "board"
@@ -177,6 +185,8 @@ class Players(abc.ABC):
     def _note(self, verb: str, number: int, pick: int, wanted: str | None) -> Plan | None:
         """A watcher's note of a foreign claim; by what was seen of the job then, or since."""
         board, seen = self.clients[number].board, self.witnessed[::-1]
+        if pick:
+            seen = [witness for witness in seen if self.exists(witness.uuid)] or seen
         if verb == "note end":
             seen = [witness for witness in seen if self.held(witness.uuid) != witness.token]
         witness = _picked(seen, pick // 2, wanted)

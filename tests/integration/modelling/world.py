@@ -58,6 +58,9 @@ class World(Players):
     def held(self, uuid: str) -> int | None:
         return self.jobs[uuid][0].holding
 
+    def exists(self, uuid: str) -> bool:
+        return self.jobs[uuid][0].where != "gone"
+
     # -- a sequence ----------------------------------------------------------------------------------------------------
     def play(self, turns: Sequence[int]) -> None:
         """Does this and that on an empty board, then has everybody look.
@@ -93,7 +96,7 @@ class World(Players):
 
     def _turn(self, choice: Random) -> None:
         acts = self.offers()
-        verb, clients = choice.choice([*acts, *self._deeds(len(acts))])
+        verb, clients = choice.choice([*acts, *acts, *self._deeds(len(acts))])
         number, pick = choice.choice(clients), choice.choice(PICKS)
         if verb == "post":
             self._post(number)
@@ -109,19 +112,22 @@ class World(Players):
             self._cycle(number, pick)
         elif verb == "both":
             self._both(choice, acts)
-        else:
-            self._judge(self.plan(verb, number, pick))
+        elif self._judge(self.plan(verb, number, pick)) and verb == "claim" and number == OUTSIDER and pick % 3:
+            # Whoever watches sees it, as a rule.
+            self._look(choice.randrange(CLIENTS))
 
     def _deeds(self, acts: int) -> list[tuple[str, Sequence[int]]]:
         """What else may be done, in proportion to the acts on jobs that could be."""
         everybody, ours = range(CLIENTS + (self.outsider is not None)), range(CLIENTS)
-        deeds: list[tuple[str, Sequence[int]]] = [("look", everybody)] * 3
+        deeds: list[tuple[str, Sequence[int]]] = [("look", everybody)] * 6
+        deeds += [("both", ours)] * (acts // 3)
         if len(self.jobs) < MOST_JOBS:
-            deeds.append(("post", everybody))
-        deeds += [("both", ours)] * (acts // 6) + [("cycle", ours)]
-        deeds.append(("expire" if acts % 2 and self.ground.expires else "die", everybody))
+            deeds += [("post", everybody)] * 3
+        deeds += [("cycle", ours), ("die", everybody)]
+        if self.ground.expires:
+            deeds.append(("expire", ours))
         if self.witnessed:
-            deeds.append(("fate", ours))
+            deeds += [("fate", ours)] * 2
         return deeds
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -297,9 +303,6 @@ class World(Players):
         self._died(number)
 
     def _expire(self, number: int) -> None:
-        if number == OUTSIDER:
-            self._die(number)
-            return
         self.ground.expire(self.clients[number].board)
         self.log.append(f"c{number}'s session ends")
         self._died(number)
