@@ -63,7 +63,7 @@ class Child:
         return self.hear()
 
     def claim(self, job: BoardJob) -> None:
-        assert self.ask(f"board.claim(job({job.uuid!r}), 'child')") == "None"
+        assert self.ask(f"board.claim(job({job.uuid!r}), 'child')").startswith("AttemptRecord(")
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from oslo_serialization import jsonutils
 from oslo_utils import uuidutils
@@ -25,7 +26,7 @@ from conductor_console.clock import utcnow
 from conductor_console.errors import BoardUnreachable, ConsoleError, UsageError
 from conductor_console.jobboards import attempts, postings
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
-from conductor_console.jobboards.base import BinEntry, BoardJob, Changed, JobEntry, Refused
+from conductor_console.jobboards.base import BinEntry, BoardJob, Changed, Claim, JobEntry, Refused
 from conductor_console.jobboards.common import PicturedBoard, identity
 from conductor_console.jobboards.sqlite_acts import Act, known_record
 from conductor_console.jobboards.sqlite_database import DEFAULT_TIMEOUT, Database
@@ -76,6 +77,8 @@ class SQLiteJobBoard(PicturedBoard):
         self._sessions = Sessions(locks_of(str(self._path)))
         #: What keeps alive the claims of this board object, and tells which are its own; new after it was lost.
         self._session: str | None = None
+        #: The claims' ids, by the job objects that they were made with.
+        self._claimed: WeakKeyDictionary[taskflow_base.Job, str | None] = WeakKeyDictionary()
         #: The conductors that registered here, by name, as JSON.
         self._entities: dict[str, str] = {}
         self._untended: str | None = None
@@ -213,7 +216,9 @@ class SQLiteJobBoard(PicturedBoard):
                 raise excp.UnclaimableJob(f"job {visible(job.uuid)} is claimed by {visible(entry.claim.owner)} already")
             if unless is not None and unless(attempts.deserted(known_record(entry), utcnow())):
                 raise excp.UnclaimableJob(f"job {visible(job.uuid)} is not to be tried now")
-            return act.take(entry, who, identity(who), utcnow())
+            record = act.take(entry, who, identity(who), utcnow())
+        self._claimed[job] = record.history[0].claim
+        return record
 
     @taskflow_base.check_who
     def consume(self, job: taskflow_base.Job, who: str) -> None:
@@ -262,6 +267,8 @@ class SQLiteJobBoard(PicturedBoard):
             raise excp.NotFound(f"cannot {verb} job {visible(job.uuid)}: nobody holds it")
         if entry.claim.session != self._session or entry.claim.owner != who:
             raise excp.JobFailure(f"cannot {verb} job {visible(job.uuid)}: {visible(entry.claim.owner)} holds it")
+        if not self._same(job, entry.claim):
+            raise excp.NotFound(f"cannot {verb} job {visible(job.uuid)}: it was claimed anew since")
         return entry
 
     def find_owner(self, job: taskflow_base.Job) -> str | None:
@@ -322,7 +329,11 @@ class SQLiteJobBoard(PicturedBoard):
             # Whoever is told so stops its work for good: should the file come back, nobody would let the job go.
             self._end_session()
             return False
-        return entry.claim.session == self._session
+        return entry.claim.session == self._session and self._same(job, entry.claim)
+
+    def _same(self, job: taskflow_base.Job, claim: Claim) -> bool:
+        """Whether a claim is the very one that was made with this job object, where one was made with it."""
+        return self._claimed.get(job, claim.id) == claim.id
 
     # -- an operator's acts --------------------------------------------------------------------------------------------
     def bin(self, entry: JobEntry, who: str, why: str) -> str:

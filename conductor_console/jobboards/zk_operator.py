@@ -186,6 +186,8 @@ class OperatorActs(LedgerRequests):
             except StepFailed as failed:
                 if failed.step == "lock" and isinstance(failed.error, k_exceptions.BadVersionError):
                     continue
+                if failed.step == "lock" and isinstance(failed.error, k_exceptions.NoNodeError):
+                    raise self._released(entry) from failed
                 if name_was_taken(failed):
                     continue
                 raise self.refused(failed, act, entry.name) from failed

@@ -172,7 +172,7 @@ def limit(octets):
 def test_a_disk_that_fills_up_leaves_nothing_half_done(path: Path, start: Callable[..., Child]) -> None:
     acts = {
         "post": "board.post('more') and None",
-        "claim": "board.claim(job('waiting'), 'child')",
+        "claim": "board.claim(job('waiting'), 'child') and None",
         "consume": "board.consume(job('consume'), 'child')",
         "abandon": "board.abandon(job('abandon'), 'child')",
         "trash": "board.trash(job('trash'), 'child')",
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_done(path: Path, start: Callab
         board.bin(next(entry for entry in board.listing().jobs.values() if entry.name == "binned"), "op", "")
         child = start(LIMITED + OBEYS.replace("job.uuid == uuid", "job.name == uuid"), path)
         for name in ("consume", "abandon", "trash"):
-            assert child.ask(f"board.claim(job({name!r}), 'child')") == "None"
+            assert child.ask(f"board.claim(job({name!r}), 'child')").startswith("AttemptRecord(")
         eventually(lambda: sum(entry.claim is not None for entry in board.listing().jobs.values()) == 3, what="claims")
         before, rows = dataclasses.replace(board.listing(), taken_at=utcnow()), _rows(path)
         assert child.ask(f"limit({Path(f'{path}-wal').stat().st_size})") == "None"

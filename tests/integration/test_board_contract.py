@@ -413,3 +413,22 @@ def test_settling_what_is_claimed_or_gone(ours: LedgerBoard, theirs: LedgerBoard
     ours.consume(job, "c1")
     with pytest.raises(excp.NotFound):
         theirs.settle(other, POLICY)
+
+
+def test_a_claim_that_was_lost_is_not_taken_for_the_next_one_of_the_same_board(
+    ours: LedgerBoard, theirs: LedgerBoard
+) -> None:
+    posted = ours.post("a")
+    lost = same_job(ours, posted)
+    ours.claim(lost, "c1")
+    theirs.bin(seen(theirs, posted, claimed), "op", "")
+    theirs.restore(seen_binned(theirs, posted))
+    seen(ours, posted, free)
+    anew = same_job(ours, posted)
+    ours.claim(anew, "c1")
+    assert ours.holds(anew)
+    assert not ours.holds(lost)
+    with pytest.raises(excp.NotFound):
+        ours.consume(lost, "c1")
+    ours.consume(anew, "c1")
+    unseen(theirs, posted)
