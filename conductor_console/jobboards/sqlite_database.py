@@ -188,8 +188,11 @@ class Database:
             connection.commit()
 
     def rescue(self, connection: sa.Connection) -> None:
-        """Writes what the log holds into the file itself, before what belongs together is opened anew, in parts."""
-        with suppress(sa_exc.SQLAlchemyError, sqlite3.Error):
+        """Writes what the log holds into the file itself, before what belongs together is opened anew, in parts.
+
+        Where that cannot be done the log stays as it is, for whoever opens the file next.
+        """
+        with suppress(ConsoleError):
             self.ask(connection, "PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
