@@ -27,6 +27,7 @@ from conductor_console.jobboards.attempts import AttemptRecord, closed, make_cau
 from conductor_console.jobboards.zk_paths import BoardPaths
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
 from tests.servers import Zookeeper, kazoo, missing_zookeeper, running_zookeeper
+from tests.support import eventually
 
 IN_FLIGHT: Final = 256
 PRIORITIES: Final = ("NORMAL", "HIGH", "LOW", "VERY_HIGH", "VERY_LOW")
@@ -134,9 +135,10 @@ def peer_turn(hosts: str, paths: BoardPaths, jobs: int) -> Turn:
                 found: list[Any] = []
 
                 def read() -> None:
+                    # It reads the postings in the background, and hands out those it has.
+                    eventually(lambda: board.job_count == jobs, timeout=300.0, what="all jobs")
                     found.extend((job.uuid, job.state, board.find_owner(job)) for job in board.iterjobs())
 
-                # It has connected by now, and reads the postings in the background: the smaller part.
                 seconds = timed(read)
                 assert len(found) == jobs, "jobs missing"
                 return seconds

@@ -226,7 +226,7 @@ class Mirror:
         )
 
     def shows(self, session: str | None) -> bool:
-        """Whether the conductors that registered with this session are in the picture."""
+        """Whether the conductors that registered with a session are in the picture."""
         return session in self._entity_sessions
 
     def done(self, news: News, changes: Sequence[int]) -> None:

@@ -365,7 +365,7 @@ class BoardModel:
         return name in self._entities
 
     def entity_of(self, session: str | None) -> EntityEntry | None:
-        """A conductor that is registered by this session."""
+        """A conductor that is registered by the session of that id."""
         if session is None:
             return None
         return next((entity for entity in self._entities.values() if entity.session == session), None)
