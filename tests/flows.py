@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import signal
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 from taskflow import exceptions as excp
 from taskflow import retry, task
 from taskflow.jobs.base import JobPriority
-from taskflow.patterns import linear_flow
+from taskflow.patterns import linear_flow, unordered_flow
 from taskflow.persistence import models
 
 #: Seconds a gated task waits for its gate before it gives up: only reached when a test is broken.
@@ -125,6 +128,64 @@ class Want(task.Task):
         return wanted
 
 
+class Lapse(task.Task):
+    """Says that it began, then waits for its gate, or until its process was stopped for a while and continued."""
+
+    def __init__(self, name: str, path: str, gate: str) -> None:
+        super().__init__(name)
+        self._path = path
+        self._gate = gate
+
+    def execute(self) -> None:
+        append(self._path, f"{self.name}-began {os.getpid()}")
+        pause = threading.Event()
+        looked = began = time.monotonic()
+        while not Path(self._gate).exists() and looked - began < GATE_SECONDS:
+            pause.wait(0.01)
+            before, looked = looked, time.monotonic()
+            if looked - before > 1.0:
+                return
+
+
+class Sign(task.Task):
+    """Appends its name and its process."""
+
+    def __init__(self, name: str, path: str) -> None:
+        super().__init__(name)
+        self._path = path
+
+    def execute(self) -> None:
+        append(self._path, f"{self.name} {os.getpid()}")
+
+
+class Far(task.Task):
+    """What a worker elsewhere can make by name alone: all it needs comes with the call."""
+
+    def execute(self, path: str) -> int:
+        append(path, f"{self.name} {os.getpid()}")
+        return os.getpid()
+
+
+class Chain(task.Task):
+    """One of a row: tells what the one before it made, and makes something new each time."""
+
+    def __init__(self, number: int, job: str, path: str, seconds: float) -> None:
+        super().__init__(
+            f"a{number}", provides=f"made{number}", rebind={"got": f"made{number - 1}" if number else "seed"}
+        )
+        self._number = number
+        self._job = job
+        self._path = path
+        self._seconds = seconds
+
+    def execute(self, got: str) -> str:
+        made = uuid.uuid4().hex
+        told = {"job": self._job, "atom": self._number, "got": got, "made": made, "pid": os.getpid(), "at": time.time()}
+        append(self._path, json.dumps(told))
+        threading.Event().wait(self._seconds)
+        return made
+
+
 class TryThrice(retry.Times):
     """Three tries."""
 
@@ -179,6 +240,33 @@ def gated(path: str, gate: str) -> linear_flow.Flow:
     return _flow(Mark("one", path), Gated("two", path, gate), Mark("three", path))
 
 
+def wide(path: str, gate: str, number: int) -> unordered_flow.Flow:
+    """So many tasks that may run at the same time."""
+    return unordered_flow.Flow("wide").add(*(Gated(f"t{each}", path, gate) for each in range(number)))
+
+
+def uneven(path: str, *gates: str) -> unordered_flow.Flow:
+    """Tasks at the same time, each with a gate of its own."""
+    return unordered_flow.Flow("uneven").add(*(Gated(f"t{each}", path, gate) for each, gate in enumerate(gates)))
+
+
+def wide_exits(path: str) -> unordered_flow.Flow:
+    return unordered_flow.Flow("wide").add(Mark("one", path), Fail(SystemExit("enough"), path))
+
+
+def lapses(path: str, gate: str) -> linear_flow.Flow:
+    return _flow(Sign("one", path), Lapse("two", path, gate), Sign("three", path))
+
+
+def far() -> linear_flow.Flow:
+    return _flow(Far("one"), Far("two"))
+
+
+def chain(job: str, path: str, number: int, seconds: float) -> linear_flow.Flow:
+    """So many tasks in a row, each with what the one before made; ``seed`` is the job's to bring."""
+    return _flow(*(Chain(each, job, path, seconds) for each in range(number)))
+
+
 def dies(path: str) -> linear_flow.Flow:
     return _flow(Mark("one", path), Die(path), Mark("three", path))
 
@@ -194,6 +282,14 @@ def factory_raises() -> linear_flow.Flow:
 
 def factory_misses_a_module() -> linear_flow.Flow:
     return linear_flow.Flow(importlib.import_module("nowhere_to_be_found").NAME)
+
+
+def factory_returns_nothing() -> None:
+    """It forgot to."""
+
+
+def factory_makes_twins() -> linear_flow.Flow:
+    return _flow(Want("twin"), Want("twin"))
 
 
 def factory_exits() -> linear_flow.Flow:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
+from conductor_console.cli.hangup import forget_terminal
 from conductor_console.cli.output import tell
 from conductor_console.clock import iso, utcnow
 from conductor_console.jobboards.base import BoardEvent, LedgerBoard
@@ -43,6 +45,7 @@ class Headless:
         # Of all that wakes a thread only this may be touched by a signal handler: its put never waits for a lock.
         self._wake: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._signals = 0
+        self._on_terminal = sys.stderr.isatty()
 
     def run(self) -> int:
         """Returns the exit code: 1 where a conductor would not stop."""
@@ -85,6 +88,9 @@ class Headless:
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         self._signals += 1
+        if number == signal.SIGHUP and self._on_terminal:
+            # It is gone, and a line that cannot be written must not keep the jobs from being let go.
+            forget_terminal()
         if self._signals > 1:
             os._exit(1)
         self._wake.put(f"{signal.Signals(number).name} (again to leave at once)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,6 @@ import typer
 from conductor_console.cli import boards, logs, options, output
 
 _KINDS = ("blocking", "nonblocking")
-_ENGINES = ("serial", "parallel")
 _ON_FAILURE = ("consume", "abandon", "bin")
 #: Seconds that a child has for what it runs when its parent is gone.
 ORPHAN_GRACE = 5.0
@@ -42,8 +42,14 @@ def run(
         str, typer.Option("--kind", metavar="KIND", help="blocking: a thread each; nonblocking: one conductor.")
     ] = "blocking",
     engine: Annotated[
-        str, typer.Option("--engine", metavar="ENGINE", help="serial or parallel, within one flow.")
+        str, typer.Option("--engine", metavar="ENGINE", help="serial, parallel or worker-based, within one flow.")
     ] = "serial",
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine-option", metavar="KEY=VALUE", help="What the engine takes: max_workers=4; may be repeated."
+        ),
+    ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="No screen; one line an event on stderr.")] = False,
     name: Annotated[str | None, typer.Option("--name", metavar="PREFIX", help="How the conductors are called.")] = None,
     max_attempts: Annotated[
@@ -75,7 +81,6 @@ def run(
     output.warn_password(board, store)
     for option, value, known in (
         ("--kind", kind, _KINDS),
-        ("--engine", engine, _ENGINES),
         ("--on-failure", on_failure, _ON_FAILURE),
     ):
         if value not in known:
@@ -88,7 +93,11 @@ def run(
         count=jobs if kind == "blocking" else 1,
         kind=kind,
         prefix=name if name is not None else default_prefix(),
-        options=_conductors(allow_factory, allow_any_factory, kind, jobs, engine, on_failure),
+        options={
+            "engine": engine,
+            "engine_options": _engine_options(engine, engine_option or []),
+            **_conductors(allow_factory, allow_any_factory, kind, jobs, on_failure),
+        },
     )
     policy = Policy(max_attempts=max_attempts, base=backoff)
     if not headless or log is not None:
@@ -109,9 +118,7 @@ def run(
     raise typer.Exit(code)
 
 
-def _conductors(
-    allowed: list[str] | None, any_factory: bool, kind: str, jobs: int, engine: str, on_failure: str
-) -> dict[str, Any]:
+def _conductors(allowed: list[str] | None, any_factory: bool, kind: str, jobs: int, on_failure: str) -> dict[str, Any]:
     """What each conductor is told. :raises UsageError: when it is not said which factories may run."""
     from conductor_console.errors import UsageError
 
@@ -121,11 +128,32 @@ def _conductors(
         raise UsageError("say which factories may run: --allow-factory 'shop.flows.*', or --allow-any-factory")
     told: dict[str, Any] = {
         "allow_factories": None if any_factory else tuple(allowed or ()),
-        "engine": engine,
         "on_failure": on_failure,
     }
     if kind == "nonblocking":
         told["max_simultaneous_jobs"] = jobs
+    return told
+
+
+def _engine_options(engine: str, given: list[str]) -> dict[str, Any]:
+    """The options, their values read as JSON where they are JSON. :raises UsageError: when the engine refuses them."""
+    from conductor_console.conductors import engines
+    from conductor_console.errors import UsageError
+    from conductor_console.text import visible
+
+    told: dict[str, Any] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--engine-option reads KEY=VALUE, such as max_workers=4, not {visible(one, 80)}")
+        try:
+            told[key] = json.loads(value)
+        except ValueError:
+            told[key] = value
+    try:
+        engines.check(engine, told)
+    except UsageError as error:
+        raise UsageError(f"--engine: {error}") from error
     return told
 
 

@@ -19,14 +19,17 @@ from taskflow.listeners import logging as logging_listener
 from taskflow.types import timing
 
 from conductor_console.clock import utcnow
+from conductor_console.conductors import making
+from conductor_console.conductors.backoff import Backoff
 from conductor_console.conductors.boards import BoardPort, Ending, LedgerPort, PlainPort
 from conductor_console.conductors.causes import cause_of
-from conductor_console.conductors.closing import Backoff, close_attempt, journal_crash
+from conductor_console.conductors.closing import close_attempt, journal_untold
 from conductor_console.conductors.dispatch import JobRun, OnFailure
+from conductor_console.conductors.engines import Engines
 from conductor_console.conductors.factories import FactoryRule, Gate
 from conductor_console.conductors.flights import IN_FLIGHT
 from conductor_console.conductors.stores import StorePort
-from conductor_console.jobboards.attempts import Attempt, Policy
+from conductor_console.jobboards.attempts import AttemptRecord, Policy
 from conductor_console.jobboards.base import Changed, LedgerBoard, Refused
 from conductor_console.text import visible
 
@@ -50,7 +53,10 @@ class ExecutorConductor(taskflow_base.Conductor):
     :param allow_factories: patterns of factories that may be run, see
         :class:`~conductor_console.conductors.factories.FactoryRule`.
     :param on_failure: what becomes of a job whose flow failed.
-    :raises ValueError: for a parameter that makes no sense. :raises UsageError: for an empty pattern.
+    :param factory_timeout: seconds that importing and calling a flow's factory may take; a job whose factory takes
+        longer goes to the bin.
+    :raises ValueError: for a parameter that makes no sense. :raises UsageError: for an empty pattern, an engine that is
+        not there, options that it does not take.
     """
 
     WAIT_TIMEOUT = 0.5
@@ -70,6 +76,8 @@ class ExecutorConductor(taskflow_base.Conductor):
         "job_passed_over",
         "attempt_closed",
     )
+    #: Failures of these kinds are the surroundings' fault, not the flow's: such a job is not consumed.
+    NO_CONSUME_EXCEPTIONS = (excp.ExecutionFailure, excp.StorageFailure)
 
     def __init__(
         self,
@@ -85,6 +93,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         max_attempts: int | None = None,
         allow_factories: Sequence[str] | None = None,
         on_failure: OnFailure = "consume",
+        factory_timeout: float = making.FACTORY_SECONDS,
     ) -> None:
         super().__init__(name, jobboard, persistence=persistence, engine=engine, engine_options=engine_options)
         pause = timing.convert_to_timeout(value=wait_timeout, default_value=self.WAIT_TIMEOUT).value
@@ -94,12 +103,18 @@ class ExecutorConductor(taskflow_base.Conductor):
         policy = policy if max_attempts is None else replace(policy, max_attempts=max_attempts)
         if policy.max_attempts < 1:
             raise ValueError(f"max_attempts is at least 1, not {policy.max_attempts}")
+        if not factory_timeout > 0:
+            raise ValueError(f"factory_timeout is a number of seconds, not {factory_timeout}")
+        self._factory_seconds = factory_timeout
+        self._engines = Engines(engine, engine_options)
+        if self._engines.unknown:
+            LOG.warning("the engine passes over what it does not know: %s", ", ".join(sorted(self._engines.unknown)))
         limit = self.MAX_SIMULTANEOUS_JOBS if max_simultaneous_jobs is None else int(max_simultaneous_jobs)
         self._limit = limit if limit > 0 else None
         self._log = log
         self.store = StorePort(persistence)
         self.board: BoardPort = (
-            LedgerPort(jobboard, name, lambda: str(self.conductor.name), policy, self._crashed)
+            LedgerPort(jobboard, name, lambda: str(self.conductor.name), policy, self._binned)
             if isinstance(jobboard, LedgerBoard)
             else PlainPort(jobboard, name, pause)
         )
@@ -108,6 +123,9 @@ class ExecutorConductor(taskflow_base.Conductor):
         self._backoff = Backoff()
         self._wake = threading.Event()
         self._stop = threading.Event()
+        # The same for whoever waits for something else as well.
+        self._stopped: futures.Future[None] = futures.Future()
+        self._drain = False
         self._dead = threading.Event()
         self._paused = False
         self._registered = False
@@ -143,6 +161,10 @@ class ExecutorConductor(taskflow_base.Conductor):
     def stopping(self) -> bool:
         return self._stop.is_set()
 
+    @property
+    def draining(self) -> bool:
+        return self._drain
+
     def pause(self) -> None:
         """No more jobs are claimed; what runs goes on."""
         self._paused = True
@@ -154,6 +176,13 @@ class ExecutorConductor(taskflow_base.Conductor):
     def stop(self) -> None:
         """Asks :meth:`run` to end: flows are suspended at the next step, their jobs let go. Returns at once."""
         self._stop.set()
+        with contextlib.suppress(futures.InvalidStateError):
+            self._stopped.set_result(None)
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Asks :meth:`run` to end as soon as what runs is finished; nothing more is claimed. Returns at once."""
+        self._drain = True
         self._wake.set()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -170,7 +199,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         self._registered = False
         unsubscribe = self.board.subscribe(self._wake.set, self.gate.forget)
         try:
-            with self._executor_factory() as executor:
+            with self._engines.threads(), self._executor_factory() as executor:
                 try:
                     self._loop(executor, -1 if max_dispatches is None else max_dispatches)
                 except BaseException:
@@ -188,7 +217,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         raise NotImplementedError
 
     def _loop(self, executor: Any, left: int) -> None:
-        while left != 0 and not self.stopping and self._error is None:
+        while left != 0 and not (self.stopping or self._drain) and self._error is None:
             # Cleared first: whatever happens from here on is seen either by this look or by the next.
             self._wake.clear()
             try:
@@ -226,7 +255,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         dispatched = 0
         jobs, again = self.board.look()
         for job in jobs:
-            if self._full() or self._paused or self.stopping or dispatched == left:
+            if self._full() or self._paused or self.stopping or self._drain or dispatched == left:
                 break
             if not self._take(executor, job):
                 continue
@@ -258,7 +287,7 @@ class ExecutorConductor(taskflow_base.Conductor):
             if not self.board.fit(job):
                 IN_FLIGHT.leave(job.uuid)
                 return False
-            self.board.claim(job)
+            record = self.board.claim(job)
         except (excp.UnclaimableJob, excp.NotFound, Changed, Refused) as error:
             # Somebody was quicker, or this one job is not to be had.
             LOG.debug("job %s is not claimed: %s", visible(job.uuid), visible(str(error), 500))
@@ -269,7 +298,7 @@ class ExecutorConductor(taskflow_base.Conductor):
             raise
         self._running[job.uuid] = job
         try:
-            future = executor.submit(self._attempt, job)
+            future = executor.submit(self._attempt, job, record)
         except RuntimeError:
             # The executor was shut down behind our back, or there are no more threads to be had.
             self._running.pop(job.uuid, None)
@@ -294,13 +323,15 @@ class ExecutorConductor(taskflow_base.Conductor):
             return True
 
     # -- one job -----------------------------------------------------------------------------------------------------
-    def _attempt(self, job: Job) -> None:
+    def _attempt(self, job: Job, record: AttemptRecord | None) -> None:
         """Runs a claimed job and lets it go; in one of the executor's threads."""
         began = time.monotonic()
-        number = self.board.attempt(job)
+        number = self.board.attempt(job, record)
         run = JobRun(self, job, number)
         try:
             try:
+                if record is not None:
+                    journal_untold(self.store, job, record)
                 ending = run.run()
             finally:
                 # Before the job is let go: a conductor beside this one hears of that, and may take it at once.
@@ -320,10 +351,10 @@ class ExecutorConductor(taskflow_base.Conductor):
 
     def _dispatch_job(self, job: Job) -> None:
         """TaskFlow's name for it."""
-        self._attempt(job)
+        self._attempt(job, None)
 
-    def _crashed(self, job: Job, attempt: Attempt) -> None:
-        journal_crash(self.store, job, attempt)
+    def _binned(self, job: Job, record: AttemptRecord) -> None:
+        journal_untold(self.store, job, record)
 
     def _look_at(self, future: futures.Future[None]) -> None:
         if future.cancelled():
@@ -339,6 +370,15 @@ class ExecutorConductor(taskflow_base.Conductor):
     def pass_over(self, job: Job, factory: str) -> None:
         if self.gate.refuse(job, factory):
             self.tell("job_passed_over", {"job": job, "conductor": self, "factory": factory})
+
+    def _flow_detail_from_job(self, job: Job) -> Any:
+        return making.flow_detail_of(job)
+
+    def _engine_from_job(self, job: Job) -> Any:
+        detail = self._flow_detail_from_job(job)
+        values = making.values_of(detail, job)
+        flow = making.flow_of(detail, self._factory_seconds, self._stopped)
+        return self._engines.load(flow, detail, values, self._persistence)
 
     def _listeners_from_job(self, job: Job, engine: Any) -> list[Any]:
         listeners: list[Any] = super()._listeners_from_job(job, engine)

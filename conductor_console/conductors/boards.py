@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,8 +15,9 @@ from taskflow import exceptions as excp
 from taskflow.jobs.base import POSTED, REMOVAL, Job
 
 from conductor_console.clock import utcnow
+from conductor_console.conductors.backoff import Backoff
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards.attempts import FAILURES, Attempt, AttemptRecord, Cause, Outcome, Policy
+from conductor_console.jobboards.attempts import FAILURES, AttemptRecord, Cause, Outcome, Policy
 from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Gone, LedgerBoard, Refused
 from conductor_console.text import plural, visible
 
@@ -22,6 +25,9 @@ LOG = logging.getLogger(__name__)
 
 #: What may have given a waiting conductor something to do.
 _WAKING: Final = frozenset({"posted", "released", "changed", "bin", "connection"})
+#: The part of a claim's certain time after which the board is asked before the next step; and the part for which a
+#: claim may be relied on although the board does not answer.
+_CERTAIN, _LIKELY = 1 / 3, 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +57,28 @@ class BoardPort(abc.ABC):
         """Whether the job is to be claimed now; puts aside what failed too often."""
 
     @abc.abstractmethod
-    def claim(self, job: Job) -> None:
-        """Takes the job, if it is still to be had and to be tried."""
+    def claim(self, job: Job) -> AttemptRecord | None:
+        """Takes the job, if it is still to be had and to be tried; returns its record, where it is counted."""
 
     @abc.abstractmethod
-    def attempt(self, job: Job) -> int | None:
+    def attempt(self, job: Job, record: AttemptRecord | None) -> int | None:
         """The number of the attempt that a claim has just begun; None where nobody counts."""
 
     @abc.abstractmethod
     def holds(self, job: Job) -> bool:
         """Whether our claim still stands, as far as is known here."""
+
+    def still_ours(self, job: Job) -> bool:
+        """Whether what comes next may be done in the name of our claim; where that is not certain, the board is asked.
+
+        Waits for a board that does not answer, for as long as the claim may stand.
+        """
+        return self.holds(job)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be told to the board."""
+        return False
 
     @abc.abstractmethod
     def left(self, job: Job) -> bool:
@@ -79,7 +97,7 @@ class LedgerPort(BoardPort):
     """A board of ours.
 
     :param entity: gives the conductor's full name, for what it does with jobs that it does not hold.
-    :param on_crash: told of an attempt that was found to have ended with its process.
+    :param on_binned: told of a job that was put aside before it was run, with its record.
     """
 
     def __init__(
@@ -88,17 +106,20 @@ class LedgerPort(BoardPort):
         who: str,
         entity: Callable[[], str],
         policy: Policy,
-        on_crash: Callable[[Job, Attempt], None],
+        on_binned: Callable[[Job, AttemptRecord], None],
     ) -> None:
         self._board = board
         self._who = who
         self._entity = entity
         self._policy = policy
-        self._on_crash = on_crash
+        self._on_binned = on_binned
         self._unbinnable: set[str] = set()
         # Where the ledger may not be written: failures and holds of our own, in memory. It is no count for others, but
         # keeps us from going round with a sick job as fast as we can.
         self._aside: dict[str, tuple[int, datetime]] = {}
+        # When (monotonic) each claim of ours was last known for certain to stand.
+        self._certain: dict[str, float] = {}
+        self._pause = threading.Event()
 
     def subscribe(self, wake: Callable[[], None], gone: Callable[[str], None]) -> Callable[[], None]:
         def hear(event: BoardEvent) -> None:
@@ -130,15 +151,18 @@ class LedgerPort(BoardPort):
             except Refused:
                 # Without the right to count it is run uncounted.
                 return True
-            if record.history and record.history[0].outcome == "crashed":
-                self._on_crash(job, record.history[0])
         if self._policy.exhausted(record):
             self._bin(job, record)
             return False
         return not self._held(record)
 
-    def claim(self, job: BoardJob) -> None:
-        self._board.claim(job, self._who, unless=lambda record: self._policy.exhausted(record) or self._held(record))
+    def claim(self, job: BoardJob) -> AttemptRecord | None:
+        asked = time.monotonic()
+        record = self._board.claim(
+            job, self._who, unless=lambda record: self._policy.exhausted(record) or self._held(record)
+        )
+        self._certain[job.uuid] = asked
+        return record
 
     def _held(self, record: AttemptRecord) -> bool:
         """Whether the job is held back, by the board's time."""
@@ -159,13 +183,47 @@ class LedgerPort(BoardPort):
             if job.uuid not in self._unbinnable:
                 self._unbinnable.add(job.uuid)
                 LOG.warning("job %s %s and cannot be binned: %s", visible(job.uuid), _in_a_row(record.failures), error)
+        else:
+            self._on_binned(job, record)
 
-    def attempt(self, job: BoardJob) -> int | None:
-        record = job.entry.record
-        return (self._aside.get(job.uuid, (0, None))[0] if record is None else record.attempts) + 1
+    def attempt(self, job: Job, record: AttemptRecord | None) -> int | None:
+        return self._aside.get(job.uuid, (0, None))[0] + 1 if record is None else record.attempts
 
     def holds(self, job: Job) -> bool:
         return self._board.holds(job)
+
+    def still_ours(self, job: Job) -> bool:
+        lasts = self._board.claim_seconds
+        stands = self._board.holds(job) if lasts is None else self._confirmed(job, lasts)
+        if not stands:
+            self._certain.pop(job.uuid, None)
+        return stands
+
+    def _confirmed(self, job: Job, lasts: float) -> bool:
+        """Whether a claim stands that surely outlives the last word from the board by so many seconds."""
+        if not self._board.holds(job):
+            return False
+        since = self._certain.get(job.uuid, 0.0)
+        backoff = Backoff(first=0.05, most=1.0)
+        while (asked := time.monotonic()) - since >= lasts * _CERTAIN:
+            # This process may have been stopped for long, and another be at work, without a word of it here yet.
+            try:
+                stands = self._board.confirm(job)
+            except BoardUnreachable:
+                if not self._board.holds(job):
+                    return False
+                if time.monotonic() - since < lasts * _LIKELY:
+                    return True
+                self._pause.wait(backoff.next())
+                continue
+            if stands:
+                self._certain[job.uuid] = asked
+            return stands
+        return True
+
+    @property
+    def closed(self) -> bool:
+        return self._board.listing().connection.state == "closed"
 
     def left(self, job: BoardJob) -> bool:
         return self._board.find(job.entry.key) is None
@@ -194,6 +252,7 @@ class LedgerPort(BoardPort):
             return max(aside, job.entry.record.failures if job.entry.record is not None else 0)
 
     def close(self, job: Job, ending: Ending) -> None:
+        self._certain.pop(job.uuid, None)
         if ending.act == "consume":
             self._board.consume(job, self._who)
         elif ending.act == "trash":
@@ -245,10 +304,11 @@ class PlainPort(BoardPort):
     def fit(self, job: Job) -> bool:  # noqa: ARG002
         return True
 
-    def claim(self, job: Job) -> None:
+    def claim(self, job: Job) -> AttemptRecord | None:
         self._board.claim(job, self._who)
+        return None
 
-    def attempt(self, job: Job) -> int | None:  # noqa: ARG002
+    def attempt(self, job: Job, record: AttemptRecord | None) -> int | None:  # noqa: ARG002
         return None
 
     def holds(self, job: Job) -> bool:  # noqa: ARG002

@@ -56,6 +56,10 @@ def import_cause(error: ImportError, factory: str) -> Cause:
 
 def message_of(error: BaseException) -> str:
     """What an error says; foreign errors may fail even at that."""
+    if isinstance(error, excp.MissingDependencies):
+        # TaskFlow's own words name its classes; what is to be done is said nowhere.
+        names = ", ".join(sorted(map(str, error.missing_requirements)))
+        return f"nothing provides {names}: no task that comes before, not the flow's store, not the job's"
     try:
         return str(error)
     except Exception:  # the user's own __str__

@@ -13,37 +13,26 @@ from taskflow import exceptions as excp
 from taskflow.jobs.base import Job
 
 from conductor_console.clock import utcnow
+from conductor_console.conductors.backoff import Backoff
 from conductor_console.conductors.boards import Ending
 from conductor_console.conductors.causes import cause_of
 from conductor_console.conductors.dispatch import Host, JobRun
 from conductor_console.conductors.stores import StorePort
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards.attempts import Attempt, Cause, make_cause
+from conductor_console.jobboards.attempts import Attempt, AttemptRecord, Cause, make_cause
 from conductor_console.jobboards.base import Refused
 from conductor_console.text import visible
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for which a conductor that is to stop asks a board that does not answer to take an ending; after that the
-#: claim ends with its session. One that goes on asks for as long as the claim may stand.
-PATIENCE: Final = 60.0
+#: Seconds for which a conductor that is to stop asks a board that does not answer to take an ending; after that a
+#: thread of its own goes on asking for as long as the claim may stand.
+PATIENCE: Final = 15.0
+#: Seconds for which a job is held that cannot be moved to the bin.
+STUCK_HOLD: Final = 60.0
+#: How attempts end of which nobody tells the journal: their conductor died, or was told that it lost its claim.
+_UNTOLD: Final = frozenset({"crashed", "revoked", "unknown"})
 _EVENTS: Final = {"consume": "job_consumed", "abandon": "job_abandoned", "trash": "job_trashed"}
-
-
-class Backoff:
-    """Waits that double, up to a bound (seconds)."""
-
-    def __init__(self, first: float = 0.2, most: float = 15.0) -> None:
-        self._first = first
-        self._most = most
-        self._next = first
-
-    def next(self) -> float:
-        wait, self._next = self._next, min(self._most, self._next * 2)
-        return wait
-
-    def reset(self) -> None:
-        self._next = self._first
 
 
 def close_attempt(host: Host, job: Job, run: JobRun, ending: Ending, attempt: int | None, began: float) -> None:
@@ -94,27 +83,41 @@ def _journalled(host: Host, job: Job, run: JobRun, ending: Ending, attempt: int 
     return ending
 
 
-def journal_crash(store: StorePort, job: Job, attempt: Attempt) -> None:
-    """Writes down an attempt whose process died before it could; told by whoever finds the job."""
+def journal_untold(store: StorePort, job: Job, record: AttemptRecord) -> None:
+    """Writes down the attempts that ended without a word in the journal.
+
+    To be called by whoever has the job, and by nobody else at the same time: each is written once then, and one that
+    its finder could not write, dying as well, is written by the next.
+    """
+    untold = [attempt for attempt in record.history if attempt.outcome in _UNTOLD]
+    if not untold:
+        return
+    try:
+        told = store.attempts_told(job.uuid)
+        for attempt in reversed(untold):
+            if attempt.n not in told:
+                _journal_past(store, job, attempt)
+    except excp.StorageFailure as error:
+        LOG.warning("earlier attempts at job %s are not in the journal: %s", visible(job.uuid), visible(str(error)))
+
+
+def _journal_past(store: StorePort, job: Job, attempt: Attempt) -> None:
     ended = attempt.ended or utcnow()
     detail: dict[str, Any] = {
-        "outcome": "crashed",
+        "outcome": attempt.outcome,
         "name": job.name,
         "seconds": (ended - attempt.began).total_seconds(),
     }
     if attempt.error is not None:
         detail["error"] = _error(attempt.error)
-    try:
-        store.record_attempt(
-            at=ended,
-            flow_uuid=attempt.flow,
-            job_uuid=job.uuid,
-            conductor=attempt.who.rpartition("@")[0] or attempt.who,
-            attempt=attempt.n,
-            detail=detail,
-        )
-    except excp.StorageFailure as error:
-        LOG.warning("a crashed attempt at job %s is not in the journal: %s", visible(job.uuid), visible(str(error)))
+    store.record_attempt(
+        at=ended,
+        flow_uuid=attempt.flow,
+        job_uuid=job.uuid,
+        conductor=attempt.who.rpartition("@")[0] or attempt.who,
+        attempt=attempt.n,
+        detail=detail,
+    )
 
 
 def _error(cause: Cause) -> Mapping[str, str]:
@@ -126,19 +129,32 @@ def _error(cause: Cause) -> Mapping[str, str]:
     }
 
 
-def _done(host: Host, job: Job, ending: Ending) -> Ending | None:
-    """Lets the job go, and tells how; None when it is no longer ours to let go."""
+def _let_go(host: Host, job: Job, ending: Ending) -> None:
+    """The end of an attempt whose conductor did not wait for it."""
+    if _done(host, job, ending, patient=True) is not None:
+        LOG.warning("job %s was let go at last", visible(job.uuid))
+
+
+def _done(host: Host, job: Job, ending: Ending, *, patient: bool = False) -> Ending | None:
+    """Lets the job go, and tells how; None when it is no longer ours to let go.
+
+    :param patient: whether to go on for as long as the claim may stand, although the conductor is to stop.
+    """
     pause = threading.Event()
     backoff = Backoff(first=0.1, most=5.0)
-    deadline = time.monotonic() + PATIENCE
+    deadline = None if patient else time.monotonic() + PATIENCE
     while True:
         try:
             host.board.close(job, ending)
             return ending
         except BoardUnreachable as error:
-            # Given up, the claim would stand for as long as the process and its session live, and nobody have the job.
-            if not host.board.holds(job) or (host.stopping and time.monotonic() > deadline):
+            if host.board.closed or not host.board.holds(job):
                 LOG.warning("job %s could not be let go: %s", visible(job.uuid), error)
+                return None
+            if host.stopping and deadline is not None and time.monotonic() > deadline:
+                # Given up, the claim would stand for as long as this process and its session live.
+                LOG.warning("job %s is not let go yet, it is tried in the background: %s", visible(job.uuid), error)
+                threading.Thread(target=_let_go, args=(host, job, ending), name="letting-go", daemon=True).start()
                 return None
             pause.wait(backoff.next())
         except Refused as error:
@@ -150,7 +166,7 @@ def _done(host: Host, job: Job, ending: Ending) -> Ending | None:
                 # It would come again for ever: one that cannot go is a failure as any other.
                 ending = host.board.judged(job, Ending("abandoned", "abandon", ending.error or cause_of(error)))
             else:
-                ending = replace(ending, act="abandon", hold=PATIENCE)
+                ending = replace(ending, act="abandon", hold=STUCK_HOLD)
         except (excp.JobFailure, excp.NotFound) as error:
             LOG.warning("the claim on job %s was lost: %s", visible(job.uuid), visible(str(error), 500))
             return None

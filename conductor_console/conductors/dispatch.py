@@ -12,9 +12,11 @@ from taskflow import exceptions as excp
 from taskflow import states
 from taskflow.jobs.base import Job
 
+from conductor_console.conductors import engines
 from conductor_console.conductors.boards import BoardPort, Ending
 from conductor_console.conductors.causes import cause_of, import_cause
 from conductor_console.conductors.factories import Gate, factory_of
+from conductor_console.conductors.making import NoThread, Stopping
 from conductor_console.conductors.stores import StorePort
 from conductor_console.jobboards.attempts import Cause, make_cause
 from conductor_console.text import visible
@@ -26,8 +28,6 @@ _IN_THE_MIDDLE: Final = frozenset({states.RUNNING, states.REVERTING})
 OnFailure = Literal["consume", "abandon", "bin"]
 #: Seconds before a job is tried again that was let go because the store does not answer; it counts as no failure.
 STORE_PAUSE: Final = 5.0
-#: Failures of these kinds are the surroundings' fault, not the flow's: such a job is not consumed (as in TaskFlow).
-INTERNAL: Final = (excp.ExecutionFailure, excp.StorageFailure)
 
 
 class ClaimLost(BaseException):
@@ -35,8 +35,9 @@ class ClaimLost(BaseException):
 
 
 class Host(Protocol):
-    """The conductor, as a job that runs sees it. The methods in TaskFlow's spelling are its hooks for subclasses."""
+    """The conductor, as a job that runs sees it. What is in TaskFlow's spelling are its hooks for subclasses."""
 
+    NO_CONSUME_EXCEPTIONS: tuple[type[BaseException], ...]
     board: BoardPort
     store: StorePort
     gate: Gate
@@ -101,8 +102,10 @@ class JobRun:
         # BaseException: a factory or a task that calls sys.exit() ends its attempt, not the conductor.
         try:
             engine = self._engine()
-        except excp.StorageFailure as error:
+        except (excp.StorageFailure, NoThread) as error:
             return self.internal(error)
+        except Stopping:
+            return Ending("suspended", "abandon")
         except BaseException as error:
             return self._interrupted(error) or _unusable(cause_of(error))
         if isinstance(engine, Ending):
@@ -111,17 +114,20 @@ class JobRun:
             return self._run_engine(engine)
         except excp.WrappedFailure as error:
             failures = list(error)
-            if failures and all(failure.check(*INTERNAL) for failure in failures):
+            if failures and all(failure.check(*self._host.NO_CONSUME_EXCEPTIONS) for failure in failures):
                 return self.internal(error)
             return self._failed(error, engine)
-        except INTERNAL as error:
-            return self.internal(error)
         except Exception as error:
+            if isinstance(error, self._host.NO_CONSUME_EXCEPTIONS):
+                return self.internal(error)
             return self._failed(error, engine)
         except ClaimLost:
             return Ending("crashed", "abandon")
         except BaseException as error:
             return self._interrupted(error) or Ending("abandoned", "abandon", cause_of(error))
+        finally:
+            # Whoever takes the job next must not meet an atom of ours that is still at work.
+            engines.end(engine)
 
     def _engine(self) -> Any:
         host, job = self._host, self._job
@@ -153,6 +159,9 @@ class JobRun:
             for listener in host._listeners_from_job(job, engine):
                 stack.enter_context(listener)
             for name, stage in stages:
+                if not host.board.still_ours(job):
+                    self._lose()
+                    raise ClaimLost
                 host.tell(f"{name}_start", details)
                 stage()
                 host.tell(f"{name}_end", details)
@@ -172,16 +181,19 @@ class JobRun:
         steps = engine.run_iter()
         for state in steps:
             suspendable = suspendable or state == states.WAITING
-            if not self._host.board.holds(self._job):
-                self.lost = True
-                if self.flow_uuid is not None:
-                    self._host.store.drop(self.flow_uuid)
+            if not self._host.board.still_ours(self._job):
+                self._lose()
                 # Suspending would write, and whoever holds the job now may be at work. This passes through the engine,
                 # which ends its executor and writes nothing.
                 steps.throw(ClaimLost())
             if suspendable and not suspending and self._host.stopping:
                 engine.suspend()
                 suspending = True
+
+    def _lose(self) -> None:
+        self.lost = True
+        if self.flow_uuid is not None:
+            self._host.store.drop(self.flow_uuid)
 
     # -- what it means -----------------------------------------------------------------------------------------------
     def internal(self, error: BaseException) -> Ending:

@@ -1,4 +1,4 @@
-"""The conductors of this process: worker threads that are started, scaled, paused, restarted and ended by name."""
+"""The conductors of this process: worker threads started, scaled, paused, drained, restarted and ended by name."""
 
 from __future__ import annotations
 
@@ -92,13 +92,17 @@ class Fleet:
         return end
 
     def start(self) -> None:
-        """Starts the conductors, after :meth:`stop` as well; one that works goes on."""
+        """Starts the conductors, after :meth:`stop` or :meth:`drain` as well; one that works goes on.
+
+        One that has not ended yet is followed by another, of another name.
+        """
         with self._lock:
             self._started = True
             for member in list(self._members.values()):
-                if member.shown().state == "stopped":
+                if member.leaving:
                     del self._members[member.name]
-        self.scale(self._wanted)
+                    self._leaving.append(member)
+            self.scale(self._wanted)
 
     def scale(self, count: int) -> None:
         """Starts conductors, or ends the last ones: what they run is suspended and let go. Returns at once."""
@@ -138,15 +142,29 @@ class Fleet:
         for member in self._chosen(name):
             member.resume()
 
-    def restart(self, name: str) -> None:
-        """Ends a conductor, suspending its jobs, and has another of its name follow. Returns at once."""
+    def drain(self, name: str | None = None) -> None:
+        """One conductor (or all) finishes what it runs, claims nothing more, and ends. Returns at once.
+
+        :raises UsageError: no such one.
+        """
         for member in self._chosen(name):
+            member.drain()
+
+    def restart(self, name: str) -> None:
+        """Ends a conductor, suspending its jobs, and has another of its name follow. Returns at once.
+
+        :raises UsageError: no such one, one that is still ending, or the fleet was stopped.
+        """
+        with self._lock:
+            (member,) = self._chosen(name)
+            if not self._started:
+                raise UsageError(f"the conductors here are stopped: start them, and {visible(name)} with them")
+            if member.restart():
+                return
             if member.alive:
-                member.restart()
-            else:
-                with self._lock:
-                    self._members[name] = fresh = Member(name, self._make, self._publish)
-                fresh.start()
+                raise UsageError(f"the conductor {visible(name)} is still ending: wait until it has")
+            self._members[name] = fresh = Member(name, self._make, self._publish)
+            fresh.start()
 
     def stop(self, timeout: float) -> list[str]:
         """Ends all conductors, at most ``timeout`` seconds long. Returns the names of those that would not end."""

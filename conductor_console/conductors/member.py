@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from conductor_console.clock import utcnow
+from conductor_console.conductors.backoff import Backoff
 from conductor_console.conductors.causes import cause_of
-from conductor_console.conductors.closing import Backoff
 from conductor_console.jobboards.attempts import Cause
 from conductor_console.text import visible
 
@@ -24,13 +24,17 @@ FleetEventKind = Literal["started", "stopped", "crashed", "paused", "resumed", "
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One conductor at one moment. ``since`` is when it came into its state; ``note`` is one clean line."""
+    """One conductor at one moment. ``since`` is when it came into its state; ``note`` is one clean line.
+
+    :ivar crashes: how often an error escaped a conductor of this name, which another then followed.
+    """
 
     name: str
     state: WorkerState
     jobs: tuple[str, ...]
     since: datetime
     note: str = ""
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,14 @@ class Member:
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._again = False
+        self._last = False
+        self._over = False
         self._paused = False
         self._conductor: Any = None
         self._state: WorkerState = "running"
         self._since = utcnow()
         self._note = ""
+        self.crashes = 0
         self._thread = threading.Thread(target=self._tend, name=f"conductor-{name}", daemon=True)
 
     # -- asked by the fleet ------------------------------------------------------------------------------------------
@@ -72,7 +79,7 @@ class Member:
     def shown(self) -> Worker:
         with self._lock:
             jobs = self._conductor.jobs if self._conductor is not None else ()
-            return Worker(self.name, self._state, jobs, self._since, self._note)
+            return Worker(self.name, self._state, jobs, self._since, self._note, self.crashes)
 
     @property
     def not_allowed(self) -> Mapping[str, str]:
@@ -83,9 +90,15 @@ class Member:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it has ended, or is about to, with no other conductor to follow."""
+        with self._lock:
+            return self._over or self._last or self._stop.is_set()
+
     def pause(self) -> None:
         with self._lock:
-            if self._paused or self._stop.is_set():
+            if self._paused or self._last or self._stop.is_set():
                 return
             self._paused = True
             if self._conductor is not None:
@@ -109,21 +122,33 @@ class Member:
         """Asks it to end; its jobs are suspended. Returns at once."""
         with self._lock:
             self._stop.set()
-            self._nudge.set()
-            self._drain()
+            self._end(suspend=True)
 
-    def restart(self) -> None:
-        """Asks its conductor to end, to be followed by another."""
+    def drain(self) -> None:
+        """Asks it to end as soon as what runs is finished; nothing more is claimed. Returns at once."""
         with self._lock:
-            self._again = True
-            self._nudge.set()
-            self._drain()
+            self._last = True
+            self._end(suspend=False)
 
-    def _drain(self) -> None:
-        if self._conductor is not None:
+    def restart(self) -> bool:
+        """Asks its conductor to end, to be followed by another; False when it is leaving, or has left."""
+        with self._lock:
+            if self._over or self._last or self._stop.is_set():
+                return False
+            self._again = True
+            self._end(suspend=True)
+            return True
+
+    def _end(self, *, suspend: bool) -> None:
+        self._nudge.set()
+        if self._conductor is None:
+            return
+        if suspend:
             self._conductor.stop()
-            if self._state in ("running", "paused"):
-                self._become("draining")
+        else:
+            self._conductor.drain()
+        if self._state in ("running", "paused", "draining"):
+            self._become("draining", "suspending what runs" if suspend else "finishing what runs")
 
     def join(self, timeout: float) -> bool:
         """Whether the thread ended within ``timeout`` seconds."""
@@ -133,7 +158,7 @@ class Member:
     # -- its thread --------------------------------------------------------------------------------------------------
     def _tend(self) -> None:
         backoff = Backoff(first=0.5, most=30.0)
-        while not self._stop.is_set():
+        while self._goes_on():
             began = time.monotonic()
             try:
                 self._run()
@@ -142,6 +167,7 @@ class Member:
                 cause = cause_of(error)
                 with self._lock:
                     self._conductor = None
+                    self.crashes += 1
                     self._become("crashed", visible(f"{cause.type}: {cause.message}", 200))
                 self._tell(self._event("crashed", cause))
                 if time.monotonic() - began > 60.0:
@@ -150,23 +176,27 @@ class Member:
                 continue
             with self._lock:
                 self._conductor = None
-            if not self._again:
-                break
+                # Decided under the lock: whoever asks for a restart from here on is told that it is too late.
+                self._over = not self._again
         with self._lock:
+            self._over = True
             self._become("stopped")
         self._tell(self._event("stopped"))
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            return not (self._over or self._last or self._stop.is_set())
 
     def _run(self) -> None:
         conductor = self._make(self.name)
         with self._lock:
             self._conductor = conductor
             self._again = False
-            if not self._stop.is_set():
-                self._nudge.clear()
+            if self._over or self._last or self._stop.is_set():
+                return
+            self._nudge.clear()
             if self._paused:
                 conductor.pause()
-            if self._stop.is_set():
-                conductor.stop()
             self._become("paused" if self._paused else "running")
         self._tell(self._event("started"))
         conductor.run()

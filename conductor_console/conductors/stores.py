@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,6 +33,9 @@ class JournalledStore(Protocol):
 
     def answers(self) -> bool:
         """Whether it can be worked with now: a disk that is full still lets itself be read."""
+
+    def journal(self, *, job_uuid: str) -> Sequence[JournalRow]:
+        """The rows of a job."""
 
 
 class StorePort:
@@ -87,6 +90,16 @@ class StorePort:
                     detail=detail,
                 )
             )
+
+    def attempts_told(self, job_uuid: str) -> frozenset[int]:
+        """The numbers of the job's attempts whose end is in the journal.
+
+        :raises StorageFailure: when that could not be read.
+        """
+        if self._journalled is None:
+            return frozenset()
+        rows = self._journalled.journal(job_uuid=job_uuid)
+        return frozenset(row.attempt for row in rows if row.kind == "attempt" and row.attempt is not None)
 
     def answers(self) -> bool:
         """Whether the store can be reached now: a failure of it is no job's fault while it cannot."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kazoo.client import KazooClient
 from taskflow.conductors import backends as taskflow_conductors
 from taskflow.jobs.backends import impl_zookeeper
 from taskflow.persistence.backends import impl_memory
@@ -24,6 +28,7 @@ from tests import flows
 from tests.servers import Zookeeper
 from tests.support import eventually
 
+ROOT = Path(__file__).parents[2]
 #: Tried again almost at once.
 QUICK = Policy(base=0.05, cap=0.4, jitter=0.0)
 
@@ -181,14 +186,19 @@ def rig(conf: dict[str, Any], folder: Path) -> Iterator[Rig]:
 
 
 @contextlib.contextmanager
-def process(conf: dict[str, Any], store_url: str, name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A blocking conductor of ours in a process of its own, killed on leaving."""
-    config = json.dumps({"conf": conf, "store": store_url, "name": name})
+def process(
+    conf: dict[str, Any], store_url: str, name: str, folder: Path, kind: str = "blocking", **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A conductor in a process of its own, killed on leaving; what it prints goes to a file of its name.
+
+    :param kind: ``blocking`` or ``nonblocking``; ``taskflow``: TaskFlow's conductor on TaskFlow's ZooKeeper board.
+    """
+    config = json.dumps({"conf": conf, "store": store_url, "name": name, "kind": kind, "options": options})
     log = folder / f"{name}.log"
     with log.open("ab") as out:
         child = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "tests.integration.conducting", config],
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -200,14 +210,85 @@ def process(conf: dict[str, Any], store_url: str, name: str, folder: Path) -> It
         child.wait()
 
 
+class Nursery:
+    """Conductors in processes of their own, many and at once: a process that has all loaded forks each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = (folder / "nursery.log").open("ab")
+        self._parent = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "tests.integration.conducting"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def start(self, config: Mapping[str, Any]) -> int:
+        """A child that does what :func:`main` is told; returns its process id."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.write(f"{json.dumps(config)}\n")
+        self._parent.stdin.flush()
+        return int(self._parent.stdout.readline())
+
+    def close(self) -> None:
+        """Kills all that are left."""
+        self._parent.communicate(timeout=30)
+        self._log.close()
+
+
+def nurse() -> None:
+    """What :class:`Nursery` runs: a line of configuration each, until there are no more."""
+    # Nobody waits for the children, and they must not stay as zombies: a process that is one looks alive.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    children = []
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            try:
+                main(line)
+            except BaseException:  # this is the end of it, whatever it is
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        children.append(child)
+        print(child, flush=True)  # noqa: T201 - the answer
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
 def main(config: str) -> None:
     """What :func:`process` runs."""
     wanted = json.loads(config)
     store = persistence.fetch(wanted["store"])
-    board = jobboards.fetch(wanted["conf"], name="child", persistence=store)
+    conf, name, options = wanted["conf"], wanted["name"], dict(wanted["options"])
+    if wanted["kind"] == "taskflow":
+        server = KazooClient(conf["hosts"], timeout=conf["timeout"])
+        server.start()
+        theirs = impl_zookeeper.ZookeeperJobBoard(
+            "tf", {"path": conf["path"], "check_compatible": False}, client=server, persistence=store
+        )
+        theirs.connect()
+        taskflow_conductors.fetch("blocking", name, theirs, persistence=store, wait_timeout=0.05).run()
+        return
+    board = jobboards.fetch(conf, name="child", persistence=store)
     board.connect()
-    conductors.fetch("blocking", wanted["name"], board, persistence=store, policy=QUICK).run()
+    options["policy"] = Policy(**options["policy"]) if "policy" in options else QUICK
+    made = conductors.fetch(wanted["kind"], name, board, persistence=store, **options)
+    if "claims" in wanted:
+
+        def taken(_event: str, details: Any) -> None:
+            flows.append(wanted["claims"], f"{details['job'].uuid} {os.getpid()}")
+
+        made.notifier.register("compilation_start", taken)
+    made.run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        nurse()

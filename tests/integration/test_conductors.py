@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ from conductor_console.jobboards.attempts import Policy
 from tests import flows
 from tests.integration.conducting import Rig, Running, board_at, memory_store, rig
 from tests.support import eventually
+
+
+def factory(key: str, value: Any) -> dict[str, Any]:
+    """A flow's meta with something that no factory could be called with."""
+    return {"factory": {"name": "tests.flows.fine", key: value}}
+
 
 TASKFLOW_ORDER = [
     "compilation_start",
@@ -99,7 +106,10 @@ def test_a_missing_input_is_consumed_as_taskflow_does(sqlite: Rig) -> None:
     running = sqlite.start()
     sqlite.gone(job)
     eventually(running.closed, what="the attempt to be told")
-    assert (running.closed()[0]["outcome"], running.closed()[0]["error"].type) == ("failed", "MissingDependencies")
+    error = running.closed()[0]["error"]
+    assert (running.closed()[0]["outcome"], error.type) == ("failed", "MissingDependencies")
+    told = "nothing provides wanted: no task that comes before, not the flow's store, not the job's"
+    assert error.message == told
     assert running.events() == [*TASKFLOW_ORDER[:5], "job_consumed", "attempt_closed"]
 
 
@@ -163,11 +173,35 @@ def test_failures_are_forgotten_when_it_goes_well_after_all(sqlite: Rig) -> None
         ("nowhere.at.all", {}, "ModuleNotFoundError: the factory nowhere.at.all cannot be imported: No module named"),
         ("factory_raises", {}, "Broken: no such amphora"),
         ("factory_exits", {}, "SystemExit: factory"),
+        (
+            "factory_returns_nothing",
+            {},
+            "TypeError: the factory tests.flows.factory_returns_nothing returned null, not a",
+        ),
+        ("os.getpid", {}, "TypeError: the factory os.getpid returned a number, not a flow"),
+        ("fine", {"meta": {"factory": "fine"}}, "ValueError: the flow job names no factory"),
+        ("fine", {"meta": factory("args", "x")}, "ValueError: the arguments of the flow's factory are a text, not a"),
+        (
+            "fine",
+            {"meta": factory("kwargs", [1])},
+            "ValueError: the keyword arguments of the flow's factory are a list",
+        ),
+        ("fine", {"details": {"flow_uuid": 7}}, "NotFound: the job's flow_uuid is a number, not a text"),
+        (
+            "wants",
+            {"details": {"store": ["wanted"]}},
+            "TypeError: the job's store is a list, not an object of names and values",
+        ),
+        (
+            "wants",
+            {"meta": {**factory("args", []), "store": "wanted"}},
+            "TypeError: the flow's store is a text, not an object of names and values",
+        ),
         ("factory_misses_a_module", {}, "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("fine", {}, "TypeError: fine() missing 1 required positional argument"),
-        ("fine", {"book": False}, "NotFound: No book found in job"),
-        ("fine", {"details": {"flow_uuid": "not-there"}}, "NotFound: No matching flow detail found"),
-        ("fine", {"meta": {}}, "ValueError: Cannot reconstruct flow"),
+        ("fine", {"book": False}, "NotFound: the job has no logbook"),
+        ("fine", {"details": {"flow_uuid": "not-there"}}, "NotFound: the job's logbook has no flow not-there"),
+        ("fine", {"meta": {}}, "ValueError: the flow job names no factory"),
     ],
 )
 def test_what_cannot_be_made_goes_to_the_bin(sqlite: Rig, factory: str, options: dict[str, Any], why: str) -> None:
@@ -180,6 +214,177 @@ def test_what_cannot_be_made_goes_to_the_bin(sqlite: Rig, factory: str, options:
     sqlite.gone(healthy)
     assert running.error is None
     assert [attempt.outcome for attempt in binned.record.history] == ["abandoned"] if binned.record else False
+
+
+def save(sqlite: Rig, *paths: str) -> models.LogBook:
+    """A logbook of as many flows."""
+    book = models.LogBook("book")
+    for path in paths:
+        detail = models.FlowDetail("flow", models.uuidutils.generate_uuid())
+        detail.meta = {"factory": {"name": "tests.flows.fine", "args": [path]}}
+        book.add(detail)
+    with contextlib.closing(sqlite.store.get_connection()) as connection:
+        connection.save_logbook(book)
+    return book
+
+
+def test_the_only_flow_of_the_book_is_run(sqlite: Rig) -> None:
+    job = sqlite.board.post("job", book=save(sqlite, sqlite.effects))
+    sqlite.start()
+    sqlite.gone(job)
+    assert sqlite.done() == ["one", "two"]
+
+
+def test_of_several_flows_one_has_to_be_named(sqlite: Rig) -> None:
+    book = save(sqlite, sqlite.effects, str(sqlite.folder / "other"))
+    unnamed = sqlite.board.post("job", book=book)
+    empty = sqlite.board.post("job", book=save(sqlite))
+    named = sqlite.board.post("job", book=book, details={"flow_uuid": next(iter(book)).uuid})
+    sqlite.start()
+    sqlite.gone(named)
+    assert sqlite.done() == ["one", "two"]
+    why = "MultipleChoices: the job's logbook has 2 flows: name one in the job's details, as flow_uuid"
+    assert sqlite.in_bin(unnamed).why == f"no engine can be made: {why}"
+    assert sqlite.in_bin(empty).why == "no engine can be made: NotFound: the job's logbook has no flow"
+
+
+def test_values_that_nobody_wants_do_no_harm(sqlite: Rig) -> None:
+    job, detail = sqlite.post("fine", sqlite.effects, job_store={"one": 1, "x": None}, flow_store={"y": [2]})
+    sqlite.start()
+    sqlite.gone(job)
+    assert sqlite.store.flow_state(detail.uuid) == states.SUCCESS
+
+
+def test_two_tasks_of_one_name_are_told(sqlite: Rig) -> None:
+    job, _ = sqlite.post("factory_makes_twins")
+    running = sqlite.start()
+    sqlite.gone(job)
+    eventually(running.closed, what="the attempt to be told")
+    assert running.closed()[0]["error"].message.startswith("Atoms with duplicate names found: ['twin']")
+
+
+class Hanging:
+    """A factory, or the module that it is in, that does not return before the test is over."""
+
+    def __init__(self, folder: Path, name: str, where: str) -> None:
+        self._over = folder / "over"
+        wait = [
+            "import pathlib, threading",
+            f"while not pathlib.Path({str(self._over)!r}).exists():",
+            "    threading.Event().wait(0.02)",
+        ]
+        indented = ["def make():", *(f"    {line}" for line in (wait if where == "call" else ["pass"]))]
+        (folder / f"{name}.py").write_text("\n".join([*(wait if where == "import" else []), *indented]))
+        self.factory = f"{name}.make"
+
+    def end(self) -> None:
+        self._over.touch()
+        eventually(
+            lambda: not any(thread.name.startswith("conductor-helper-") for thread in threading.enumerate()),
+            what="what was left behind to end",
+        )
+
+
+@pytest.fixture(params=["import", "call"])
+def hanging(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    monkeypatch.syspath_prepend(tmp_path)
+    made = Hanging(tmp_path, f"hanging_{uuid.uuid4().hex}", request.param)
+    yield made
+    made.end()
+
+
+def test_a_factory_that_never_returns_is_binned_and_keeps_no_other_waiting(sqlite: Rig, hanging: Hanging) -> None:
+    job, _ = sqlite.post(hanging.factory)
+    healthy, _ = sqlite.post("fine", sqlite.effects)
+    running = sqlite.start(factory_timeout=0.2)
+    binned = sqlite.in_bin(job)
+    told = f"no engine can be made: TimeoutError: the factory {hanging.factory} did not return within 0.2 s"
+    assert binned.why == told
+    sqlite.gone(healthy)
+    running.stop()
+
+
+def test_a_factory_that_never_returns_does_not_hold_up_a_stop(sqlite: Rig, hanging: Hanging) -> None:
+    job, _ = sqlite.post(hanging.factory)
+    running = sqlite.start()
+    eventually(lambda: running.conductor.jobs, what="the job to be taken")
+    running.stop()
+    record = sqlite.released(job)
+    assert [(attempt.outcome, attempt.error) for attempt in record.history] == [("suspended", None)]
+
+
+def test_an_idle_conductor_makes_no_calls_until_an_event_comes(
+    sqlite: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Posted, let go by another, a hold that ends, one of its own that is done: each wakes it, nothing else does."""
+    looks: list[int] = []
+    real = sqlite.board.candidates
+
+    def candidates(now: Any) -> Any:
+        looks.append(1)
+        return real(now)
+
+    monkeypatch.setattr(sqlite.board, "candidates", candidates)
+    asked: list[int] = []
+    monkeypatch.setattr(sqlite.store, "get_connection", _counted(sqlite.store.get_connection, asked))
+    running = sqlite.start(kind="nonblocking", max_simultaneous_jobs=1, policy=Policy(base=0.3, jitter=0.0))
+
+    def quiet() -> None:
+        eventually(lambda: not running.conductor.jobs, what="it to be idle")
+        pause, before = threading.Event(), -1
+        while before != len(looks):
+            before = len(looks)
+            pause.wait(0.2)
+        known = (len(looks), len(asked))
+        assert not pause.wait(0.7)
+        assert (len(looks), len(asked)) == known, "nobody asked anything"
+
+    eventually(lambda: looks, what="its first look")
+    quiet()
+    job, _ = sqlite.post("fine", sqlite.effects)
+    sqlite.gone(job)
+    quiet()
+    with board_at({"board": "sqlite", "path": str(tmp_path / "board.db")}, sqlite.store) as other:
+        running.conductor.pause()
+        held, _ = sqlite.post("fine", sqlite.effects)
+        found = eventually(lambda: next(iter(other.iterjobs()), None), what="the job to be seen")
+        other.claim(found, "other")
+        eventually(lambda: sqlite.board.listing().jobs[held.uuid].claim, what="the claim to be seen")
+        running.conductor.resume()
+        quiet()
+        other.abandon(found, "other")
+        sqlite.gone(held)
+    sick, _ = sqlite.post("fails_first", str(tmp_path / "sick"), 1)
+    sqlite.gone(sick)
+    gate = tmp_path / "gate"
+    first, _ = sqlite.post("gated", str(tmp_path / "gated"), str(gate))
+    eventually(lambda: running.conductor.jobs, what="the first to be taken")
+    second, _ = sqlite.post("fine", sqlite.effects)
+    gate.touch()
+    sqlite.gone(first)
+    sqlite.gone(second)
+    quiet()
+
+
+def _counted(real: Any, calls: list[int]) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return real(*args, **kwargs)
+
+    return call
+
+
+def test_what_is_the_surroundings_fault_can_be_told_otherwise(sqlite: Rig) -> None:
+    """As with TaskFlow's: a subclass may name other exceptions for which a job is not consumed."""
+    running = sqlite.conductor(max_attempts=2)
+    running.conductor.NO_CONSUME_EXCEPTIONS = (flows.Broken,)
+    running.start()
+    job, _ = sqlite.post("fails", sqlite.effects)
+    record = sqlite.in_bin(job).record
+    assert record is not None
+    assert [attempt.outcome for attempt in record.history] == ["abandoned", "abandoned"]
+    other, _ = sqlite.post("storage_failure", sqlite.effects)
+    sqlite.gone(other)
 
 
 def test_an_unbroken_run_of_failures_from_elsewhere_is_binned_before_it_is_run(sqlite: Rig) -> None:
@@ -262,14 +467,14 @@ def test_factories_that_are_not_allowed_are_passed_over(sqlite: Rig) -> None:
     assert running.events().count("job_passed_over") == 1
     assert next(details["factory"] for event, details in running.told if event == "job_passed_over") == "os.getcwd"
     sqlite.start("c2")
-    sqlite.gone(other)
+    assert "the factory os.getcwd returned a text, not a flow" in (sqlite.in_bin(other).why or "")
     eventually(lambda: not running.conductor.not_allowed, what="what is gone to be forgotten")
 
 
 def test_without_a_known_factory_no_code_is_run(sqlite: Rig) -> None:
     job, _ = sqlite.post("fine", book=False, details={})
     sqlite.start(allow_factories=[])
-    assert "No book found in job" in (sqlite.in_bin(job).why or "")
+    assert "the job has no logbook" in (sqlite.in_bin(job).why or "")
 
 
 @pytest.mark.parametrize("store_is_ours", [True, False])

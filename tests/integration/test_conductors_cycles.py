@@ -95,6 +95,40 @@ def test_a_job_that_crashed_too_often_is_binned_without_waiting_out_its_hold(bot
     assert both.done() == []
 
 
+def test_a_crash_that_its_finder_could_not_write_down_is_written_by_the_next(both: Rig, conf: dict[str, Any]) -> None:
+    """It died between the board, which counts, and the journal; and each crash is written once, whoever finds it."""
+    job, _ = both.post("fine", both.effects)
+    with board_at(conf, both.store) as doomed:
+        (seen,) = doomed.iterjobs()
+        doomed.claim(seen, "victim")
+    eventually(lambda: (found := entry(both, job)) is not None and found.claim is None, what="the claim to be gone")
+    both.board.settle(job, Policy())
+    both.start("c1")
+    both.start("c2")
+    both.gone(job)
+    told = [(row.conductor, row.attempt, row.detail["outcome"]) for row in both.attempt_rows(job)]
+    assert [(attempt, outcome) for _, attempt, outcome in told] == [(1, "crashed"), (2, "consumed")]
+    assert told[0][0] == "victim"
+
+
+def test_an_attempt_is_told_by_the_number_that_the_board_gave_it(
+    both: Rig, conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the listing told may be old by the time of the claim."""
+    job, _ = both.post("fine", both.effects)
+    eventually(lambda: entry(both, job), what="the job to be seen")
+    (old,) = both.board.iterjobs()
+    with board_at(conf, both.store) as other:
+        for _ in range(2):
+            (seen,) = other.iterjobs()
+            other.claim(seen, "other")
+            other.abandon(seen, "other")
+    monkeypatch.setattr(both.board, "candidates", lambda _now: ([old], None))
+    both.start("c1")
+    both.gone(job)
+    assert [(row.attempt, row.detail["outcome"]) for row in both.attempt_rows(job)] == [(3, "consumed")]
+
+
 def test_conductors_of_two_boards_count_together(both: Rig, conf: dict[str, Any]) -> None:
     with board_at(conf, both.store) as board:
         other = Rig(board, both.store, both.folder)
@@ -229,23 +263,27 @@ def test_a_lost_claim_writes_nothing_more(zookeeper: Zookeeper, zk_path: str, tm
 
 
 def test_one_board_is_drained_with_taskflow(zookeeper: Zookeeper, zk_path: str, tmp_path: Path) -> None:
-    """Two conductors of ours and one of TaskFlow's on one path and one store: each effect exactly once."""
+    """Two conductors of ours and one of TaskFlow's, a process each, on one path and one store."""
     conf = zookeeper_conf(zookeeper.hosts, zk_path)
-    number = 40
-    with rig(conf, tmp_path) as ours, taskflows_board(zookeeper, zk_path, ours.store) as board:
-        theirs = taskflows_conductor("theirs", board, ours.store)
-        try:
-            for each in range(number):
-                ours.post("line", ours.effects, f"effect-{each}")
-            theirs.start()
-            ours.start("c1")
-            ours.start("c2", kind="nonblocking", max_simultaneous_jobs=2)
-            eventually(lambda: len(ours.done()) >= number, what="the board to be drained", timeout=60)
-            eventually(lambda: not ours.board.listing().jobs, what="the board to be empty")
-        finally:
-            theirs.stop()
+    number = 300
+    url = f"sqlite:///{tmp_path / 'flows.db'}"
+    with rig(conf, tmp_path) as ours:
+        details = [ours.post("line", ours.effects, f"effect-{each}")[1] for each in range(number)]
+        with (
+            process(conf, url, "theirs", tmp_path, kind="taskflow"),
+            process(conf, url, "c1", tmp_path),
+            process(conf, url, "c2", tmp_path, kind="nonblocking", max_simultaneous_jobs=2),
+        ):
+            eventually(lambda: not ours.board.listing().jobs, what="the board to be empty", timeout=120)
         assert sorted(ours.done()) == sorted(f"effect-{each}" for each in range(number))
+        assert {ours.store.flow_state(detail.uuid) for detail in details} == {states.SUCCESS}
         assert ours.board.listing().binned == {}
+        with zookeeper.kazoo() as client:
+            assert client.get_children(zk_path) == []
+        workers = {row.conductor for row in ours.store.journal() if row.kind == "attempt"}
+        assert workers == {"c1", "c2"}
+        taken = sum(1 for row in ours.store.journal() if row.kind == "attempt")
+        assert 0 < taken < number, "TaskFlow's conductor, which keeps no journal of attempts, had its part"
 
 
 def test_our_conductor_on_taskflows_board(zookeeper: Zookeeper, zk_path: str, tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ def test_a_crash_is_shown_and_mended(here: Rig, fleets: Fleets, monkeypatch: pyt
     (worker,) = fleet.workers()
     assert worker.note == "RuntimeError: a fault\\x1b[31m of ours"
     assert worker.jobs == ()
+    assert worker.crashes > 0
     crash = next(event for event in fleets.told if event.kind == "crashed")
     assert crash.cause is not None
     assert crash.cause.type == "RuntimeError"
@@ -206,6 +207,110 @@ def test_one_that_would_not_stop_is_named(here: Rig, fleets: Fleets) -> None:
     assert fleet.stop(0.3) == [busy]
     assert shown(fleet)[busy] == "draining"
     Path(gate).touch()
+
+
+def test_draining_finishes_what_runs_and_takes_nothing_new(here: Rig, fleets: Fleets) -> None:
+    gate = str(here.folder / "gate")
+    fleet = fleets(count=2)
+    fleet.start()
+    job, detail = here.post("gated", here.effects, gate)
+    eventually(lambda: "two-began" in here.done(), what="one to be at work")
+    (busy,) = [worker.name for worker in fleet.workers() if worker.jobs]
+    (idle,) = {"w1", "w2"} - {busy}
+    fleet.drain(idle)
+    becomes(fleet, **{busy: "running", idle: "stopped"})
+    fleet.drain()
+    becomes(fleet, **{busy: "draining", idle: "stopped"})
+    assert next(worker.note for worker in fleet.workers() if worker.name == busy) == "finishing what runs"
+    fleet.pause()
+    fleet.resume()
+    later, _ = here.post("fine", str(here.folder / "later"))
+    with pytest.raises(UsageError, match="is still ending"):
+        fleet.restart(busy)
+    Path(gate).touch()
+    here.gone(job)
+    becomes(fleet, **{busy: "stopped", idle: "stopped"})
+    assert here.store.flow_state(detail.uuid) == states.SUCCESS
+    assert [row.detail["outcome"] for row in here.attempt_rows(job)] == ["consumed"]
+    assert here.board.listing().jobs[later.uuid].record is None
+    assert fleets.kinds(busy)[-1] == "stopped"
+    fleet.restart(idle)
+    here.gone(later)
+    fleet.start()
+    eventually(lambda: [worker.state for worker in fleet.workers()] == ["running"] * 2, what="two to be at work again")
+    with pytest.raises(UsageError, match="there is no conductor w9 here"):
+        fleet.drain("w9")
+
+
+def test_what_drains_can_still_be_stopped(here: Rig, fleets: Fleets) -> None:
+    gate = str(here.folder / "gate")
+    fleet = fleets(kind="nonblocking", max_simultaneous_jobs=2)
+    fleet.start()
+    jobs = [here.post("gated", here.effects, gate)[0] for _ in range(2)]
+    eventually(lambda: here.done().count("two-began") == 2, what="both to be at work")
+    fleet.drain()
+    assert fleet.stop(0.1) == ["w1"]
+    assert fleet.workers()[0].note == "suspending what runs"
+    Path(gate).touch()
+    for job in jobs:
+        assert here.released(job).history[0].outcome == "suspended"
+    becomes(fleet, w1="stopped")
+
+
+def test_draining_ends_one_that_crashed(here: Rig, fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = fleets(count=1)
+
+    def candidates(_now: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(here.board, "candidates", candidates)
+    fleet.start()
+    eventually(lambda: fleet.workers()[0].crashes > 1, what="it to crash again")
+    fleet.drain()
+    becomes(fleet, w1="stopped")
+
+
+def test_after_a_stop_that_was_too_short_there_are_as_many_as_before(here: Rig, fleets: Fleets) -> None:
+    gate = str(here.folder / "gate")
+    job, _ = here.post("gated", here.effects, gate)
+    fleet = fleets(count=2)
+    fleet.start()
+    eventually(lambda: "two-began" in here.done(), what="one to be at work")
+    (busy,) = [worker.name for worker in fleet.workers() if worker.jobs]
+    assert fleet.stop(0.3) == [busy]
+    with pytest.raises(UsageError, match="the conductors here are stopped: start them"):
+        fleet.restart(busy)
+    fleet.start()
+    eventually(lambda: shown(fleet)[busy] == "draining" and len(shown(fleet)) == 3, what="two more than it")
+    Path(gate).touch()
+    here.gone(job)
+    eventually(lambda: [worker.state for worker in fleet.workers()] == ["running"] * 2, what="two to be at work")
+    assert busy not in shown(fleet)
+
+
+def test_none_is_started_behind_the_back_of_a_stop(here: Rig, fleets: Fleets) -> None:
+    fleet = fleets(count=1)
+    fleet.start()
+    becomes(fleet, w1="running")
+    assert fleet.stop(30) == []
+    with pytest.raises(UsageError, match="stopped"):
+        fleet.restart("w1")
+    becomes(fleet, w1="stopped")
+    job, _ = here.post("fine", here.effects)
+    assert not threading.Event().wait(0.2)
+    assert here.board.listing().jobs[job.uuid].claim is None
+
+
+def test_a_conductor_that_ended_by_itself_is_shown_and_can_be_restarted(here: Rig, fleets: Fleets) -> None:
+    """Somebody who has the conductor in hand, a listener for instance, stopped it."""
+    fleet = fleets(count=1)
+    fleet.start()
+    eventually(lambda: fleets.kinds("w1") == ["started"], what="it to be at work")
+    fleet._members["w1"]._conductor.stop()
+    becomes(fleet, w1="stopped")
+    eventually(lambda: fleets.kinds("w1") == ["started", "stopped"], what="both to be told")
+    fleet.restart("w1")
+    becomes(fleet, w1="running")
 
 
 def test_what_is_not_allowed_is_told_once(here: Rig, fleets: Fleets) -> None:

@@ -60,14 +60,14 @@ class Place:
         return sum(1 for row in rows if row.kind == "task" and row.to_state == "SUCCESS")
 
     @contextmanager
-    def running(self, *args: str) -> Iterator[subprocess.Popen[str]]:
+    def running(self, *args: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
         """A conductor process; killed at the end if it still runs."""
         command = [sys.executable, "-m", "conductor_console.cli.main", "run", self.board_url, "--store", self.store_url]
         process = subprocess.Popen(
             [*command, "--headless", "--allow-factory", SLOW, "-j", "1", *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env={**os.environ, "HOME": str(self.folder)},
         )
@@ -139,6 +139,65 @@ def test_a_second_signal_leaves_at_once(place: Place) -> None:
         process.terminate()
         assert process.wait(20) == 1
     eventually(lambda: not place.claimed(uuid), what="the claim to end with its process")
+
+
+def test_a_terminal_that_hangs_up_suspends_and_frees_the_claim(place: Place) -> None:
+    """What it says about that can be written nowhere any more."""
+    uuid = place.post(minutes=2, pace=0.2)
+    master, slave = os.openpty()
+    with place.running(stderr=slave) as process:
+        os.close(slave)
+        eventually(lambda: place.done_steps(uuid) > 1, what="two steps to be done")
+        os.close(master)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
+    entry = eventually(lambda: (found := place.entry(uuid)) and found.claim is None and found, what="the claim to go")
+    assert isinstance(entry, JobEntry)
+    assert entry.record is not None
+    assert [attempt.outcome for attempt in entry.record.history] == ["suspended"]
+
+
+LEAVING = """
+import pathlib, sys, threading
+from conductor_console.cli import hangup
+hangup.PATIENCE = 600.0
+tidied = pathlib.Path(sys.argv[1])
+with hangup.quit_on_signals(lambda: print("leaving", flush=True), None, tidied.touch):
+    print("ready", flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_a_second_signal_ends_a_screen_that_does_not_end(tmp_path: Path) -> None:
+    tidied = tmp_path / "tidied"
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAVING, str(tidied)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.terminate()
+            assert process.stdout.readline() == "leaving\n"
+            assert process.poll() is None
+            assert not tidied.exists()
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(30) == 1
+        finally:
+            process.kill()
+    assert tidied.exists()
+
+
+def test_engine_options_reach_the_engine(place: Place) -> None:
+    uuid = place.post(minutes=0.04, pace=0.0)
+    options = ("--engine", "parallel", "--engine-option", "max_workers=2", "--engine-option", "executor=threads")
+    with place.running("--exit-when-empty", *options) as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert f"{uuid} consumed by" in told
+    with place.running("--exit-when-empty", "--engine-option", "max_workers=2") as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "the serial engine has no option max_workers" in told
 
 
 def test_a_killed_conductors_job_is_resumed_elsewhere_and_counted(place: Place) -> None:

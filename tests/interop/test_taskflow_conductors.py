@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from taskflow import test as taskflow_test
+from taskflow.conductors import backends
 from taskflow.jobs.backends import impl_zookeeper
 from taskflow.tests import utils as taskflow_utils
 
@@ -68,6 +69,34 @@ class _OnOurs(_Suite):
         return board
 
 
+class _OnZookeeper(_Suite):
+    @pytest.fixture(autouse=True)
+    def _with_server(self, zookeeper: Zookeeper) -> None:
+        self.server = zookeeper
+
+
+class _OnOurZookeeper(_OnZookeeper):
+    def board(self, store: Any) -> Any:
+        conf = {"board": "zookeeper", "hosts": self.server.hosts, "path": f"/t{uuid.uuid4().hex}/jobs"}
+        board = jobboards.fetch(conf, persistence=store)
+        self.addCleanup(board.close)
+        board.ensure()
+        return board
+
+
+class _OnTaskflows(_OnZookeeper):
+    """Without a ledger, as TaskFlow's own conductor works."""
+
+    def board(self, store: Any) -> Any:
+        client: KazooClient = make_client(self.server.hosts)
+        self.addCleanup(end_client, client)
+        conf = {"path": f"/t{uuid.uuid4().hex}/jobs", "check_compatible": False}
+        return impl_zookeeper.ZookeeperJobBoard("testing", conf, client=client, persistence=store)
+
+    # It breaks TaskFlow's board from within; what is the same for ours is in the fleet's tests.
+    test_run_survives_transient_jobboard_failure = _Theirs.test_run_survives_transient_jobboard_failure
+
+
 class TestBlockingOnOurs(_OnOurs):
     """One job at a time."""
 
@@ -85,21 +114,39 @@ class TestOneThreadOnOurs(_OnOurs):
     options = {"executor_factory": _one_thread}  # noqa: RUF012
 
 
-class TestBlockingOnTaskflows(_Suite):
-    """Without a ledger, as TaskFlow's own conductor works."""
+class TestBlockingOnOurZookeeper(_OnOurZookeeper):
+    pass
 
-    @pytest.fixture(autouse=True)
-    def _with_server(self, zookeeper: Zookeeper) -> None:
-        self.server = zookeeper
 
-    def board(self, store: Any) -> Any:
-        client: KazooClient = make_client(self.server.hosts)
-        self.addCleanup(end_client, client)
-        conf = {"path": f"/t{uuid.uuid4().hex}/jobs", "check_compatible": False}
-        return impl_zookeeper.ZookeeperJobBoard("testing", conf, client=client, persistence=store)
+class TestNonBlockingOnOurZookeeper(_OnOurZookeeper):
+    kind = "nonblocking"
 
-    test_run_survives_transient_jobboard_failure = _Theirs.test_run_survives_transient_jobboard_failure
+
+class TestOneThreadOnOurZookeeper(_OnOurZookeeper):
+    kind = "nonblocking"
+    options = {"executor_factory": _one_thread}  # noqa: RUF012
+
+
+class TestBlockingOnTaskflows(_OnTaskflows):
+    pass
+
+
+class TestNonBlockingOnTaskflows(_OnTaskflows):
+    kind = "nonblocking"
+
+
+class TestOneThreadOnTaskflows(_OnTaskflows):
+    kind = "nonblocking"
+    options = {"executor_factory": _one_thread}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("bad", [{"wait_timeout": "testing"}, {"executor_factory": "testing"}])
+def test_what_makes_no_sense_is_refused_as_taskflow_does(bad: dict[str, Any], tmp_path: Path) -> None:
+    """TaskFlow's ``NonBlockingExecutorTest``, by its own ``fetch``."""
+    board = jobboards.fetch({"board": "sqlite", "path": str(tmp_path / "board.db")})
+    with pytest.raises(ValueError, match=r"must be|testing"):
+        backends.fetch("cc-nonblocking", "testing", board, **bad)
 
 
 # Not to be collected by themselves.
-del _Suite, _OnOurs, _Theirs
+del _Suite, _OnOurs, _OnZookeeper, _OnOurZookeeper, _OnTaskflows, _Theirs
