@@ -215,11 +215,18 @@ class Claims:
         for held in lost.values():
             self._released(held.entry)
 
-    def silence(self) -> bool:
-        """There is no connection (told about once a second). True when the session's time is over since."""
+    def connection_lost(self) -> None:
+        """The connection went, the session may live on. Returns at once.
+
+        The time runs from here, whatever the board's thread is waiting for just now.
+        """
         with self._guard:
             if self._silent_since is None:
                 self._silent_since = time.monotonic()
+
+    def silence(self) -> bool:
+        """There is no connection (told about once a second). True when the session's time is over since."""
+        self.connection_lost()
         return self._give_up()
 
     def _give_up(self) -> bool:
@@ -240,7 +247,8 @@ class Claims:
     def in_step(self) -> None:
         """All that moved was read: claims that are gone are dropped, those that nobody wants are let go."""
         with self._guard:
-            self._silent_since = None
+            if self._acts.client.connected:
+                self._silent_since = None
             self._held = {node: held for node, held in self._held.items() if self._stands(held)}
             given_up = list(self._given_up.values())
             doubts = [doubt for doubt in self._doubts if doubt.node not in self._under_way]

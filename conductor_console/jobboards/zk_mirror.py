@@ -64,7 +64,8 @@ class Mirror:
     :param hosts: for messages.
     :param on_round: called on the board's thread after each round in which all is in step; it may talk to ZooKeeper.
     :param on_silence: called on the same thread about once a second while there is no connection.
-    :param on_lost: called at once when the session is over (its locks and entities with it); it must not wait.
+    :param on_lost: called at once when the connection goes, True when the session (its locks and entities with it) is
+        over; it must not wait.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Mirror:
         hosts: str,
         on_round: Callable[[], None],
         on_silence: Callable[[], None],
-        on_lost: Callable[[], None],
+        on_lost: Callable[[bool], None],
     ) -> None:
         self._client = client
         self._reads = Reads(client)
@@ -187,9 +188,9 @@ class Mirror:
                 why = "the client was closed"
             else:
                 why = "the session expired; connecting anew"
-            self._on_lost()
         else:
             why = "trying again"
+        self._on_lost(expired)
         detail = f"no connection to {self._hosts}: {why}"
         with self._wake:
             self._failure = detail

@@ -109,7 +109,7 @@ class ZookeeperJobBoard(PicturedBoard):
             self._hosts,
             on_round=self._in_step,
             on_silence=self._silence,
-            on_lost=lambda: self._claims.session_over(),
+            on_lost=lambda expired: self._claims.session_over() if expired else self._claims.connection_lost(),
         )
         self._claims = Claims(
             self._acts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from taskflow.types import entity
 from conductor_console.clock import utcnow
 from conductor_console.conductors import closing
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards import zk_claims
+from conductor_console.jobboards import zk_claims, zk_client
 from conductor_console.jobboards.base import BoardEvent, BoardJob
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
 from tests.faults.wire import Cut, Wire
@@ -220,6 +221,30 @@ class TestGivenUp:
         assert not board.holds(job)
         live(board)
         eventually(lambda: outcomes(board, job) == ["crashed"], what="the attempt to be told as crashed")
+
+    def test_the_silence_counts_from_its_beginning_whatever_the_boards_thread_waits_for(
+        self, board: ZookeeperJobBoard, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A request that slips into the client's queue as the connection goes is answered when it is back."""
+        job = board.post("a")
+        board.claim(job, "c1")
+        waits, go_on = threading.Event(), threading.Event()
+        def held_up(*args: Any, **options: Any) -> Any:
+            waits.set()
+            go_on.wait(60)
+            return zk_client.answer(*args, **options)
+
+        monkeypatch.setattr("conductor_console.jobboards.zk_mirror.answer", held_up)
+        board._mirror.look_again()
+        assert waits.wait(30)
+        wire.down()
+        try:
+            eventually(lambda: board._claims._silent_since is not None, what="the silence to be noticed")
+            monkeypatch.setattr(zk_claims, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60.0))
+            assert not board.holds(job)
+        finally:
+            go_on.set()
+            wire.up()
 
     def test_a_conductor_ends_its_job_however_late(
         self, wire: Wire, zk_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
