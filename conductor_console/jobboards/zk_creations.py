@@ -17,7 +17,8 @@ from conductor_console.jobboards.zk_paths import created
 class Creations:
     """Compares what was created with what was seen.
 
-    :ivar unseen: so many nodes (claims at most) came and went unseen; ``since``: from when on that is known.
+    :ivar unseen: so many nodes (claims at most) came and went unseen; below zero for a moment, while no listing shows
+        what we did. ``since``: from when on that is known.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,11 @@ class Creations:
         with self._guard:
             if czxid > self._settled:
                 self._pending.add((czxid, name))
+
+    def came_and_went(self) -> None:
+        """We made a node ourselves and deleted it in the same transaction: nobody's claim."""
+        with self._guard:
+            self.unseen -= 1
 
     def settle(self, stat: Any) -> None:
         """All that a listing with this stat of the board's node showed was read."""

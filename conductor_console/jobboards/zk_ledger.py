@@ -65,7 +65,7 @@ class LedgerRequests(Requests):
             for _ in range(TRIES):
                 multi, record = build(ledger)
                 try:
-                    return multi.commit(), ledger, record
+                    return self._commit_counted(multi), ledger, record
                 except StepFailed as failed:
                     if failed.step != "record":
                         raise
@@ -80,7 +80,13 @@ class LedgerRequests(Requests):
                 verify()
         verify()
         multi, _ = build(None)
-        return multi.commit(), None, None
+        return self._commit_counted(multi), None, None
+
+    def _commit_counted(self, multi: Multi) -> dict[str, Any]:
+        results = multi.commit()
+        if "freed" in results:
+            self.model.creations.came_and_went()
+        return results
 
     def _make_way(self, failed: StepFailed, key: str, ledger: Ledger) -> None:
         """A record could not be written: makes its folder where that is missing, or notes what stays uncounted."""

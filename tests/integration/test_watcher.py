@@ -306,3 +306,16 @@ def test_three_watchers_count_each_claim_of_two_conductors_once(
         assert total + board.listing().unseen >= len(claims)
         with board_at(conf, store) as fresh:
             assert {uuid: record_of(fresh, uuid) for uuid in uuids} == records
+
+
+def test_what_an_operator_here_did_to_free_jobs_is_no_claim_that_was_missed(conf: dict[str, Any], store: Any) -> None:
+    with board_at(conf, store) as board:
+        held, other = board.post("a"), board.post("b")
+        board.claim(held, "c1")
+        board.abandon(held, "c1", hold=60.0)
+        board.refresh()
+        board.retry(board.listing().jobs[held.uuid])
+        board.bin(board.listing().jobs[held.uuid], "op", "why")
+        board.delete(board.listing().jobs[other.uuid])
+        board.refresh()
+        assert board.listing().unseen == 0
