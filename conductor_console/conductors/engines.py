@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from taskflow import engines
+from taskflow import engines, states
 from taskflow import exceptions as excp
 from taskflow.engines.action_engine.engine import ParallelActionEngine, SerialActionEngine
 from taskflow.patterns import linear_flow
+from taskflow.storage import Storage
 from taskflow.utils import threading_utils
 
 from conductor_console.conductors import workers
@@ -84,6 +85,7 @@ class Engines:
             if width is None and self._given is None:
                 width = threading_utils.get_optimal_thread_count()
             options["executor"] = Lane(pool, width)
+        _mend_values(detail)
         engine = engines.load(
             flow, store=dict(values), flow_detail=detail, backend=backend, engine=self._kind, **options
         )
@@ -124,6 +126,17 @@ class Engines:
         if _is_worker_based(trial):
             return _WORKERS
         return frozenset(self._options)
+
+
+def _mend_values(detail: Any) -> None:
+    """Lets an engine be made for a flow whose first conductor was killed while it wrote the flow's values.
+
+    TaskFlow saves the atom that is to hold them first, and its values with a second write; of one without values its
+    storage could never be made again.
+    """
+    for atom in detail:
+        if atom.name == Storage.injector_name and atom.results is None:
+            atom.results, atom.state = {}, states.SUCCESS
 
 
 def end(engine: Any) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from oslo_utils import uuidutils
 from sqlalchemy.pool import NullPool
 from taskflow import exceptions as excp
 from taskflow import states
 from taskflow.conductors import backends
 from taskflow.persistence import models
 from taskflow.persistence.backends import impl_sqlalchemy
+from taskflow.storage import Storage
 
 from conductor_console import conductors
 from conductor_console.clock import utcnow
@@ -120,6 +122,22 @@ def test_values_come_from_the_flow_and_from_the_job(sqlite: Rig) -> None:
     assert sqlite.store.flow_state(detail.uuid) == states.SUCCESS
     (atom,) = [atom for atom in sqlite.store.flow_rows(detail.uuid).atoms if atom.name == "want"]
     assert atom.results == 7
+
+
+@pytest.mark.parametrize("values", [{"wanted": 7}, {}], ids=["some", "none"])
+def test_a_flow_whose_conductor_died_while_it_wrote_the_values_is_run(sqlite: Rig, values: dict[str, Any]) -> None:
+    """TaskFlow saves the atom that holds them before them, so that a kill can leave it empty."""
+    factory = ["wants"] if values else ["fine", sqlite.effects]
+    job, detail = sqlite.post(*factory, job_store=values)
+    with contextlib.closing(sqlite.store.get_connection()) as connection:
+        half = connection.get_flow_details(detail.uuid)
+        half.add(models.TaskDetail(Storage.injector_name, uuidutils.generate_uuid()))
+        connection.update_flow_details(half)
+    sqlite.start()
+    sqlite.gone(job)
+    assert sqlite.store.flow_state(detail.uuid) == states.SUCCESS
+    (kept,) = [atom for atom in sqlite.store.flow_rows(detail.uuid).atoms if atom.name == Storage.injector_name]
+    assert (kept.results or {}) == values
 
 
 def test_failed_flows_can_be_abandoned_and_end_in_the_bin(sqlite: Rig) -> None:
