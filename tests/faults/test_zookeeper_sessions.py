@@ -229,6 +229,7 @@ class TestGivenUp:
         job = board.post("a")
         board.claim(job, "c1")
         waits, go_on = threading.Event(), threading.Event()
+
         def held_up(*args: Any, **options: Any) -> Any:
             waits.set()
             go_on.wait(60)
