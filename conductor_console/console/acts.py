@@ -142,6 +142,22 @@ class Acts:
 
         run_aside(self._app, "pause", work, then)
 
+    def drain(self, name: str) -> None:
+        """Has one of our conductors finish what it runs and end; one that has ended starts anew."""
+        crew = self._our_crew()
+        if crew is None:
+            return
+        state = next((worker.state for worker in crew.workers() if worker.name == name), None)
+        if state is None:
+            self._app.say(f"{name} is not a conductor of this process", "amber")
+        elif state == "draining":
+            self._app.say(f"{name} is still finishing what it runs", "soft")
+        elif state == "stopped":
+            run_aside(self._app, "restart", lambda: crew.restart(name), lambda _: self._app.say(f"{name} starts anew"))
+        else:
+            said = f"{name} finishes what it runs and ends; N then starts it anew"
+            run_aside(self._app, "drain", lambda: crew.drain(name), lambda _: self._app.say(said))
+
     def _our_crew(self) -> Crew | None:
         if self._crew is None:
             self._app.say("No conductors run in this process: it only watches", "soft")

@@ -30,6 +30,7 @@ CLEAR: Final = _key("escape", "clear", "clear", "Clear the filter, then the mark
 MORE: Final = _key("plus,equals_sign", "scale(1)", "more", "More, fewer conductors", "+", show=False)
 FEWER: Final = _key("minus", "scale(-1)", "fewer", "More, fewer conductors", "-", show=False)
 PAUSE: Final = _key("P", "pause", "pause", "Pause or resume our conductors", show=False)
+DRAIN: Final = _key("N", "drain", "drain", "Let a conductor finish its jobs and end; again: start it anew", show=False)
 SCREENSHOT: Final = _key("S", "screenshot", "screenshot", "Save the screen as an SVG file", show=False)
 HELP: Final = _key("question_mark", "help", "help", "This list", "?")
 QUIT: Final = _key("q", "quit", "quit", "Quit; our conductors let their jobs go first")

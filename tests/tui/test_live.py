@@ -75,3 +75,28 @@ async def test_where_a_flow_is_that_runs(place: Workplace, tmp_path: Path) -> No
         await at.until(lambda: "two, step 2 of 3" in at.text, "the step that runs")
         gate.touch()
         await at.until(lambda: uuid not in place.board.listing().jobs, "the flow to end")
+
+
+async def test_a_conductor_is_drained_and_starts_anew(place: Workplace, tmp_path: Path) -> None:
+    assert place.observatory is not None
+    assert place.fleet is not None
+    gate, told = tmp_path / "gate", tmp_path / "told"
+    (uuid,) = place.operations.post(PostRequest("tests.flows:gated", "gated", args=[str(told), str(gate)]))
+    place.fleet.start()
+    app = ConsoleApp(place.observatory, place.operations, fleet=place.fleet, operator="anna")
+    async with app.run_test(size=(120, 36)) as pilot:
+        at = Driven(app, pilot)
+        await at.until(lambda: told.exists() and "two-began" in told.read_text(), "the job to be under way")
+        await app.run_action("view('conductors')", app.screen)
+        await at.until(lambda: "N drain" in at.text, "the conductors, and the key in the footer")
+        await at.until(lambda: "here" in at.text, "our conductor")
+        await at.press("N")
+        await at.until(lambda: "finishing what runs" in at.line(" here "), "the conductor to drain")
+        assert place.board.listing().jobs[uuid].claim is not None
+        await at.press("N")
+        await at.until(lambda: "still finishing" in at.text, "the notice")
+        gate.touch()
+        await at.until(lambda: "stopped" in at.line(" here "), "the conductor to end")
+        assert uuid not in place.board.listing().jobs
+        await at.press("N")
+        await at.until(lambda: "running" in at.line(" here "), "it to start anew")

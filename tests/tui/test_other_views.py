@@ -53,6 +53,12 @@ class FakeCrew:
     def resume(self, name: str | None = None) -> None:
         self.paused -= {worker.name for worker in self.workers() if name in (None, worker.name)}
 
+    def drain(self, name: str | None = None) -> None:
+        raise AssertionError("nobody asked for it")
+
+    def restart(self, name: str) -> None:
+        raise AssertionError("nobody asked for it")
+
     def stop(self, timeout: float) -> list[str]:
         self.stops.append(timeout)
         if self.hold is not None:

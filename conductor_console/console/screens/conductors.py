@@ -62,7 +62,7 @@ class ConductorsTable(KeyedTable[ConductorView]):
 
 
 class ConductorsScreen(ViewScreen):
-    """View 3; ``P`` here is for the chosen one."""
+    """``P`` and ``N`` here are for the chosen one."""
 
     view = "conductors"
     AUTO_FOCUS = "ConductorsTable"
@@ -70,6 +70,7 @@ class ConductorsScreen(ViewScreen):
         keys.shown(keys.MORE),
         keys.shown(keys.FEWER),
         keys.shown(keys.PAUSE),
+        keys.shown(keys.DRAIN),
         keys.COPY,
         keys.HELP,
         keys.QUIT,
@@ -79,13 +80,22 @@ class ConductorsScreen(ViewScreen):
         yield ConductorsTable()
 
     def action_pause(self) -> None:
+        chosen = self._ours("paused")
+        if chosen is not None:
+            self.console_app.acts.pause(chosen)
+
+    def action_drain(self) -> None:
+        chosen = self._ours("drained")
+        if chosen is not None:
+            self.console_app.acts.drain(chosen)
+
+    def _ours(self, done: str) -> str | None:
+        """The chosen one's name, where it is a conductor of this process; else says why nothing can be done."""
         chosen = self.query_one(ConductorsTable).rows.current
-        if chosen is None:
-            return
-        if not chosen.here:
-            self.console_app.say(f"{chosen.name} runs elsewhere: it can be paused only there", "amber")
-            return
-        self.console_app.acts.pause(chosen.name)
+        if chosen is not None and not chosen.here:
+            self.console_app.say(f"{chosen.name} runs elsewhere: it can be {done} only there", "amber")
+            return None
+        return None if chosen is None else chosen.name
 
     def action_copy(self) -> None:
         self.console_app.copy(self.query_one(ConductorsTable).text, "the list")
