@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PYTEST_FLAGS ?= -n auto
+PYTEST_FLAGS ?= -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint unit soak bench screenshots servers clean
@@ -26,8 +26,9 @@ lint: $(VENV)/.test-installed ## ruff, mypy --strict, import-linter
 unit: $(VENV)/.test-installed ## The tests that need no server
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_FLAGS)
 
-soak: $(VENV)/.test-installed servers ## The random doings on real boards, for a long time
-	@MODEL_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_board_model.py $(PYTEST_FLAGS)
+soak: $(VENV)/.test-installed servers ## Random doings and 200 kills on real boards, for a long time
+	@MODEL_SEQUENCES=10000 KILLS=200 $(BIN)/python -m pytest $(PYTEST_FLAGS) \
+	  tests/integration/test_board_model.py tests/faults/test_conductors_killed.py
 
 bench: $(VENV)/.test-installed servers ## How fast it is on this machine, beside its peers
 	@$(BIN)/python -m benchmarks.listing --rounds 3 --peer --memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,11 @@ import pytest
 
 from tests.databases import Database, running
 from tests.servers import Zookeeper, running_zookeeper
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means: half as many again as there are cores, since much of a test is waiting for a server."""
+    return 3 * (os.cpu_count() or 1) // 2
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,9 @@ from tests.integration.modelling.grounds import OnSQLite, OnZookeeper
 from tests.integration.modelling.world import World
 from tests.servers import Zookeeper
 
-#: Sequences for each kind of board, spread over its parts; `make soak` asks for more.
+#: Sequences on both kinds of board together, spread over their parts; `make soak` asks for more.
 SEQUENCES = int(os.environ.get("MODEL_SEQUENCES", "1000"))
-PARTS = 4
+PARTS = 3
 SQLITE_PARTS = 2
 #: What is done in a turn follows from one number and from what there is to be done then, which races may change:
 #: nothing may be drawn for it later on. Without most of its turns a sequence still makes sense.
@@ -60,12 +60,12 @@ def _play(world: World, sequences: int) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_zookeeper_beside_taskflow(zookeeper: Zookeeper, part: int) -> None:
-    _play(World(OnZookeeper(zookeeper, f"/model{uuid.uuid4().hex}/jobs")), SEQUENCES // PARTS)
+    _play(World(OnZookeeper(zookeeper, f"/model{uuid.uuid4().hex}/jobs")), SEQUENCES // 2 // PARTS + 1)
 
 
 @pytest.mark.parametrize("part", range(SQLITE_PARTS))
 def test_sqlite(tmp_path: Path, part: int) -> None:
-    _play(World(OnSQLite(tmp_path, processes=False)), SEQUENCES // SQLITE_PARTS)
+    _play(World(OnSQLite(tmp_path, processes=False)), SEQUENCES // 2 // SQLITE_PARTS + 1)
 
 
 def test_sqlite_beside_a_process_that_is_killed(tmp_path: Path) -> None:

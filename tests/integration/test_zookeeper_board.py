@@ -851,7 +851,8 @@ class TestBrokenConnections:
             with pytest.raises(excp.JobFailure):
                 _ = job.state
             server.start()
-            eventually(lambda: board.listing().connection.state == "live")
+            # A server that accepts while it starts may leave the client waiting for a whole session's time.
+            eventually(lambda: board.listing().connection.state == "live", timeout=90)
             # The session outlived the server's absence, and so did the claim.
             assert board.holds(held)
             board.consume(held, "c1")

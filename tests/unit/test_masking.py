@@ -75,13 +75,13 @@ def test_deep_data_ends_in_a_note() -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=12,
 )
 
 
-@given(st.dictionaries(st.text(), json_values))
+@given(st.dictionaries(st.text(max_size=12), json_values, max_size=4))
 def test_any_json_is_masked_to_json(details: dict[str, Any]) -> None:
     assert json.dumps(masked(details)) == json.dumps(masked(json.loads(json.dumps(details))))
 
