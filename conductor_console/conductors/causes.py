@@ -12,6 +12,7 @@ from taskflow import exceptions as excp
 from taskflow.types.failure import Failure
 
 import conductor_console
+from conductor_console.conductors.values import UnstorableValue
 from conductor_console.jobboards.attempts import Cause, make_cause
 from conductor_console.persistence.journal import place_of
 
@@ -38,7 +39,8 @@ def cause_of(error: Failure | BaseException) -> Cause:
         if error.exception is None or error.exception.__traceback__ is None:
             return _from_text(error)
         error = error.exception
-    frames = "".join(traceback.format_tb(error.__traceback__))
+    # The code that made such a value was done with it when it was refused.
+    frames = error.frame if isinstance(error, UnstorableValue) else "".join(traceback.format_tb(error.__traceback__))
     return make_cause(type(error).__name__, message_of(error), _place(frames))
 
 

@@ -17,6 +17,7 @@ from taskflow.utils import threading_utils
 
 from conductor_console.conductors import workers
 from conductor_console.conductors.pool import HELPERS, DaemonPool, Lane
+from conductor_console.conductors.values import check_values, guard
 from conductor_console.errors import UsageError
 from conductor_console.text import visible
 
@@ -77,7 +78,11 @@ class Engines:
             yield
 
     def load(self, flow: Any, detail: Any, values: Mapping[str, Any], backend: Any) -> Any:
-        """The engine for a flow; to be closed with :func:`end` when it is done."""
+        """The engine for a flow; to be closed with :func:`end` when it is done.
+
+        :raises UnstorableValue: when the store does not take one of the values.
+        """
+        check_values(values, backend)
         options = dict(self._options)
         pool = self._pool if self._given is None else self._given
         if self._shared and pool is not None:
@@ -89,6 +94,7 @@ class Engines:
         engine = engines.load(
             flow, store=dict(values), flow_detail=detail, backend=backend, engine=self._kind, **options
         )
+        guard(engine, backend)
         if self._workers:
             workers.Ear(engine._task_executor)
         return engine

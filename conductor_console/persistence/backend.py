@@ -14,12 +14,13 @@ from taskflow import exceptions as excp
 from taskflow.persistence import base
 
 from conductor_console.errors import StoreUnreachable
-from conductor_console.persistence import audit, engine, faults, journal, rows, schema, upgrade
+from conductor_console.persistence import audit, details, engine, faults, journal, limits, rows, schema, upgrade
 from conductor_console.persistence.audit import AuditRow
 from conductor_console.persistence.bound import Binding, Bound
 from conductor_console.persistence.connection import StoreConnection
 from conductor_console.persistence.fence import Fence
 from conductor_console.persistence.journal import JournalRow
+from conductor_console.persistence.limits import Limits
 from conductor_console.persistence.rows import FlowRows
 from conductor_console.persistence.unit import Unit
 from conductor_console.persistence.writer import T, Work, Writer
@@ -67,6 +68,8 @@ class SQLBackend(base.Backend):
         # A SQLite database in memory is one connection, which threads can only use in turn.
         self._in_memory = self._on_sqlite and self._path is None
         self._tables_seen: set[str] = set()
+        # Only MySQL has to be asked.
+        self._limits = None if self._url.get_backend_name() == "mysql" else Limits(nan=self._takes_nan)
         self._closed = False
         self._begin()
         _stores.add(self)
@@ -74,6 +77,10 @@ class SQLBackend(base.Backend):
     @property
     def _on_sqlite(self) -> bool:
         return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def _takes_nan(self) -> bool:
+        return self._url.get_backend_name() != "postgresql"
 
     def _open(self) -> None:
         """Makes the engines. Nothing is connected yet."""
@@ -303,6 +310,30 @@ class SQLBackend(base.Backend):
             return []
         with self.reading("reading the audit trail") as connection:
             return audit.read(connection, limit)
+
+    # -- what can be stored ------------------------------------------------------------------------------------------
+    @property
+    def limits(self) -> Limits:
+        """What the database takes; as much as is known of it, where it does not answer or has no tables yet."""
+        if self._limits is not None:
+            return self._limits
+        try:
+            with self.reading("asking what it takes") as connection:
+                found = limits.of(connection)
+        except excp.StorageFailure:
+            return Limits(nan=self._takes_nan)
+        if found.columns:
+            self._limits = found
+        return found
+
+    def refusal(self, atom_detail: Any) -> str | None:
+        """Why an atom cannot be stored as it is, in the words of whoever made its values; None where it can."""
+        known = self.limits
+        try:
+            excess = known.over(schema.atomdetails, details.atom_change(atom_detail, known).values)
+        except schema.Unstorable as error:
+            return str(error.__cause__)
+        return None if excess is None else excess.why
 
     # -- for the connection ------------------------------------------------------------------------------------------
     def write(self, work: Work[T], what: str, flow_uuid: str | None = None) -> T:

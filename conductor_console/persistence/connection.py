@@ -53,7 +53,7 @@ class StoreConnection(base.Connection):
 
         :raises NotFound: when there is no such atom.
         """
-        change = details.atom_change(atom_detail)
+        change = details.atom_change(atom_detail, self._backend.limits)
         flow_uuid = self._backend.bound.flow_of(atom_detail.uuid)
         values = self._backend.write(lambda unit: unit.update_atom(change), "saving atom details", flow_uuid)
         return details.merged_atom(values, atom_detail)
@@ -63,13 +63,13 @@ class StoreConnection(base.Connection):
 
         :raises NotFound: when there is no such flow.
         """
-        change = details.flow_change(flow_detail)
+        change = details.flow_change(flow_detail, self._backend.limits)
         image, new = self._backend.write(lambda unit: unit.update_flow(change), "saving flow details", change.uuid)
         return details.merged_flow(image, flow_detail, new)
 
     def save_logbook(self, book: Any) -> Any:
         """Stores a logbook and all it carries; returns ``book`` where it is new, else the stored one merged with it."""
-        change = details.book_change(book)
+        change = details.book_change(book, self._backend.limits)
         if not self._backend.write(lambda unit: unit.save_book(change), "saving a logbook"):
             return book
         stored = self.get_logbook(book.uuid).merge(book)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,9 +14,14 @@ from taskflow import exceptions as excp
 from taskflow.persistence import models
 
 from conductor_console.clock import utcnow
+from conductor_console.persistence import failures
 from conductor_console.persistence.bound import FlowImage
-from conductor_console.persistence.schema import Encoded, Values, encode
+from conductor_console.persistence.kinds import KEY, NotStorable, digest, pack, unpack, without_notes
+from conductor_console.persistence.limits import LARGEST, Limits
+from conductor_console.persistence.schema import Encoded, Unstorable, Values, atomdetails
 from conductor_console.text import visible
+
+LOG = logging.getLogger(__name__)
 
 #: The columns an update may change; name, uuid, type and parent are for life (TaskFlow's ``merge`` leaves them too).
 BOOK_COLUMNS = ("meta", "created_at", "updated_at")
@@ -29,6 +36,7 @@ ATOM_COLUMNS = (
     "revert_results",
     "revert_failure",
 )
+_RETRY = "RETRY_DETAIL"
 _ATOM_JSON = ("meta", "results", "failure", "revert_results", "revert_failure")
 
 
@@ -61,29 +69,119 @@ class BookChange:
     flows: tuple[FlowChange, ...]
 
 
-def atom_change(atom: Any) -> AtomChange:
-    """:raises StorageFailure: when a result, a failure or the meta is not JSON.
+def atom_change(atom: Any, limits: Limits) -> AtomChange:
+    """Its failures are always storable, cut where they must be; of its meta what cannot be stored of its progress is
+    left out, and told in the log.
 
+    :raises Unstorable: when a result or the rest of the meta cannot be stored.
     :raises TypeError: when it is neither a task's nor a retry's detail.
     """
-    row = atom.to_dict() | {"atom_type": models.atom_detail_type(atom)}
-    for column in _ATOM_JSON:
-        row[column] = encode(row[column], f"the {column.replace('_', ' ')} of atom {visible(atom.name, 80)!r}")
-    return AtomChange(atom.uuid, atom.name, row)
+    what = f"atom {visible(atom.name, 80)!r}"
+    meta = _meta(atom, limits)
+    values: Values = {}
+    for room in failures.ROOMS:
+        values = _encoded(_row(atom, room, limits) | {"meta": meta}, _ATOM_JSON, what, limits)
+        if limits.over(atomdetails, values) is None:
+            break
+    return AtomChange(atom.uuid, atom.name, values)
 
 
-def flow_change(flow: Any) -> FlowChange:
-    """:raises StorageFailure: when something in it is not JSON."""
-    row = flow.to_dict()
-    row["meta"] = encode(row["meta"], f"the meta of flow {visible(flow.name, 80)!r}")
-    return FlowChange(flow.uuid, row, tuple(atom_change(atom) for atom in flow))
+def _row(atom: Any, room: int, limits: Limits) -> dict[str, Any]:
+    """TaskFlow's columns of an atom, but for its meta.
+
+    TaskFlow's own ``to_dict`` doubles what it tells of an exception with each one that came before it.
+    """
+
+    def told(failure: Any) -> Any:
+        return None if failure is None else failures.told(failure, room, nan=limits.nan)
+
+    kind = models.atom_detail_type(atom)
+    results = atom.results
+    if kind == _RETRY:
+        results = [[made, {name: told(failure) for name, failure in tried.items()}] for made, tried in results or ()]
+    return {
+        "uuid": atom.uuid,
+        "name": atom.name,
+        "atom_type": kind,
+        "version": atom.version,
+        "state": atom.state,
+        "intention": atom.intention,
+        "results": results,
+        "failure": told(atom.failure),
+        "revert_results": atom.revert_results,
+        "revert_failure": told(atom.revert_failure),
+    }
 
 
-def book_change(book: Any) -> BookChange:
-    """:raises StorageFailure: when something in it is not JSON."""
-    row = book.to_dict()
-    row["meta"] = encode(row["meta"], f"the meta of logbook {visible(book.name, 80)!r}")
-    return BookChange(book.uuid, row, tuple(flow_change(flow) for flow in book))
+def _meta(atom: Any, limits: Limits) -> Any:
+    meta = without_notes(atom.meta)
+    room = limits.columns.get((atomdetails.name, "meta"), LARGEST) // 2
+    for key in ("progress", "progress_details") if isinstance(meta, Mapping) else ():
+        try:
+            if len(pack(meta.get(key), nan=limits.nan)[0]) <= room:
+                continue
+            why = f"it takes more than {room // 1024} kB"
+        except NotStorable as error:
+            why = str(error)
+        LOG.warning("the %s of atom %s cannot be stored: %s", key.replace("_", " "), visible(atom.name, 80), why)
+        meta = {other: value for other, value in meta.items() if other != key}
+    return meta
+
+
+def flow_change(flow: Any, limits: Limits) -> FlowChange:
+    """:raises Unstorable: when something in it cannot be stored."""
+    values = _encoded(flow.to_dict(), ("meta",), f"flow {visible(flow.name, 80)!r}", limits)
+    return FlowChange(flow.uuid, values, tuple(atom_change(atom, limits) for atom in flow))
+
+
+def book_change(book: Any, limits: Limits) -> BookChange:
+    """:raises Unstorable: when something in it cannot be stored."""
+    values = _encoded(book.to_dict(), ("meta",), f"logbook {visible(book.name, 80)!r}", limits)
+    return BookChange(book.uuid, values, tuple(flow_change(flow, limits) for flow in book))
+
+
+def _encoded(row: Mapping[str, Any], columns: tuple[str, ...], what: str, limits: Limits) -> Values:
+    """The row with its JSON columns encoded, and in its meta the notes of what JSON does not tell of them."""
+    values: dict[str, Any] = dict(row)
+    notes: dict[str, Any] = {}
+    for column in columns:
+        value = without_notes(row[column]) if column == "meta" else row[column]
+        if value is None:
+            continue
+        try:
+            text, note = pack(value, nan=limits.nan)
+        except NotStorable as error:
+            raise Unstorable(f"the {column.replace('_', ' ')} of {what} cannot be stored as JSON: {error}") from error
+        values[column] = Encoded(text)
+        if note is not None:
+            notes[column] = [digest(text), note]
+    if notes:
+        meta = json.loads(values["meta"].text) if values["meta"] is not None else {}
+        # TaskFlow reads a meta that is no object as an empty one.
+        values["meta"] = Encoded(json.dumps({**(meta if isinstance(meta, dict) else {}), KEY: notes}))
+    return values
+
+
+def _restored(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A fetched row with its values made what they were, by the notes in its meta.
+
+    :raises StorageFailure: when the notes make no sense.
+    """
+    meta = row["meta"]
+    if not isinstance(meta, dict) or KEY not in meta:
+        return row
+    values = {**row, "meta": without_notes(meta)}
+    try:
+        for column, (known, note) in meta[KEY].items():
+            value = values.get(column)
+            # Another digest: TaskFlow wrote another value, and took the note along.
+            if value is not None and digest(json.dumps(value)) == known:
+                values[column] = unpack(value, note)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        uuid = visible(row.get("uuid"), 80)
+        told = f"what the store notes in the meta of {uuid} makes no sense: {visible(error, 200)}"
+        raise excp.StorageFailure(told) from error
+    return values
 
 
 def differing(known: Values, wanted: Values, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -108,12 +206,12 @@ def decoded(values: Values) -> dict[str, Any]:
 
 def book_of(row: Mapping[str, Any]) -> Any:
     """A TaskFlow ``LogBook`` (without flows) of a fetched row."""
-    return models.LogBook.from_dict(row)
+    return models.LogBook.from_dict(_restored(row))
 
 
 def flow_of(row: Mapping[str, Any]) -> Any:
     """A TaskFlow ``FlowDetail`` (without atoms) of a fetched row."""
-    return models.FlowDetail.from_dict(row)
+    return models.FlowDetail.from_dict(_restored(row))
 
 
 def atom_of(row: Mapping[str, Any]) -> Any:
@@ -122,8 +220,9 @@ def atom_of(row: Mapping[str, Any]) -> Any:
     :raises StorageFailure: when its columns are not such an atom's.
     """
     try:
+        row = _restored(row)
         detail = models.atom_detail_class(row["atom_type"]).from_dict(row)
-        if row["atom_type"] == "RETRY_DETAIL" and row["results"]:
+        if row["atom_type"] == _RETRY and row["results"]:
             # TaskFlow 6.5 reads a try's failure in place of what the try provided (one name for both in
             # ``from_dict``): a resumed ForEach would then try the same value again.
             pairs = zip(row["results"], detail.results, strict=True)

@@ -12,6 +12,7 @@ from taskflow import exceptions as excp
 
 from conductor_console.clock import naive_utc
 from conductor_console.persistence import schema
+from conductor_console.persistence.kinds import without_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def _atom(row: Mapping[str, Any]) -> AtomRow:
         state=row["state"],
         intention=row["intention"],
         version=row["version"],
-        meta=_mapping(row["meta"]),
+        meta=_mapping(without_notes(row["meta"])),
         created_at=naive_utc(row["created_at"]),
         updated_at=naive_utc(row["updated_at"]),
         failure=_failure(row["failure"]),
@@ -114,7 +115,7 @@ def flow_rows(connection: sa.Connection, flow_uuid: str, *, journal: bool = Fals
         uuid=row.uuid,
         name=row.name or "",
         state=row.state,
-        meta=_mapping(row.meta),
+        meta=_mapping(without_notes(row.meta)),
         book_uuid=row.parent_uuid,
         book_name=row.book_name,
         created_at=naive_utc(row.created_at),

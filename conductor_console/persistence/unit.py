@@ -24,7 +24,8 @@ from conductor_console.persistence.details import (
     encoded,
 )
 from conductor_console.persistence.journal import JournalRow, Kind, atom_detail, encode_row
-from conductor_console.persistence.schema import Encoded, Unstorable, Values
+from conductor_console.persistence.limits import over_packet
+from conductor_console.persistence.schema import Unstorable, Values
 from conductor_console.persistence.sessions import PACKET
 
 _KINDS: dict[str, Kind] = {"TASK_DETAIL": "task", "RETRY_DETAIL": "retry"}
@@ -35,17 +36,6 @@ Mark = dict[str, tuple[Binding, FlowImage]]
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-#: Octets that a statement has besides its JSON columns, generously.
-_OVERHEAD = 16 * 1024
-
-
-def _escaped(text: str, limit: int | None) -> int:
-    """How many octets a JSON text takes in MySQL's statement, exactly where that matters."""
-    if limit is None or 2 * len(text) + _OVERHEAD < limit:
-        return len(text)
-    return len(text) + sum(text.count(char) for char in "\"'\\")
 
 
 class Unit:
@@ -219,16 +209,10 @@ class Unit:
             raise excp.NotFound(f"No row with uuid '{uuid}' found in {table.name}: it was deleted meanwhile")
 
     def _fits(self, values: Values) -> None:
-        """:raises Unstorable: when it is more than MySQL takes in one statement. It would drop the connection, and tell
-        nobody why.
-        """
-        limit: int | None = self.connection.info.get(PACKET)
-        sizes = {column: _escaped(value.text, limit) for column, value in values.items() if isinstance(value, Encoded)}
-        if limit is None or sum(sizes.values()) + _OVERHEAD < limit:
-            return
-        column = max(sizes, key=lambda column: sizes[column])
-        told = f"{column.replace('_', ' ')} of {sizes[column] / 2**20:.1f} MB"
-        raise Unstorable(f"{told} cannot be stored: the database takes {limit / 2**20:.1f} MB (max_allowed_packet)")
+        """:raises Unstorable: when it is more than the database takes in one statement."""
+        excess = over_packet(values, self.connection.info.get(PACKET))
+        if excess is not None:
+            raise Unstorable(str(excess))
 
     def _insert_atoms(self, flow_uuid: str, atoms: Iterable[AtomChange]) -> None:
         rows = [{**atom.values, "parent_uuid": flow_uuid} for atom in atoms]
