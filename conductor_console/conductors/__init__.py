@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+from conductor_console import plugins
 from conductor_console.errors import UsageError
 from conductor_console.text import visible
 
@@ -22,10 +23,6 @@ def fetch(kind: str, name: str, jobboard: Any, **kwargs: Any) -> Any:
     """
     for group in (GROUP, TASKFLOW_GROUP):
         for entry_point in entry_points(group=group, name=kind):
-            try:
-                made = entry_point.load()
-            except (ImportError, AttributeError) as error:
-                raise UsageError(f"the {kind} conductor cannot be loaded: {visible(str(error), 300)}") from error
-            return made(name, jobboard, **kwargs)
+            return plugins.load(entry_point, f"the {visible(kind, 40)} conductor")(name, jobboard, **kwargs)
     known = sorted({found.name for group in (GROUP, TASKFLOW_GROUP) for found in entry_points(group=group)})
     raise UsageError(f"{visible(kind)!r} is no kind of conductor; there are {', '.join(known)}")

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from taskflow import exceptions as excp
-
-from conductor_console import settings
+from conductor_console import plugins, settings
 from conductor_console.errors import ConsoleError, UsageError
 from conductor_console.text import visible
 
@@ -43,17 +41,17 @@ def fetch(
     options["persistence"] = persistence
     if client is not None:
         options["client"] = client
+    what = f"the {visible(kind, 40)} board"
+    made = plugins.load(found, what)
     try:
-        made = found.load()
         if found.group != GROUP:
             # TaskFlow's own boards, and third parties', know nothing of what ours take on top.
             options = {key: value for key, value in options.items() if key not in _OURS or value}
         return made(name, conf, **options)
     except ConsoleError:
         raise
-    except (ImportError, TypeError, ValueError, excp.TaskFlowException) as error:
-        why = visible(str(error).partition("\n")[0], 200)
-        raise UsageError(f"the {visible(kind, 40)} board cannot be loaded: {why}") from error
+    except Exception as error:  # a third party's, too
+        raise UsageError(plugins.not_loaded(what, error)) from error
 
 
 def _find(kind: str) -> Any:

@@ -26,6 +26,12 @@ OUTCOMES: Final[frozenset[str]] = frozenset(get_args(Outcome))
 #: as it is; ``consumed`` ends it.
 FAILURES: Final[frozenset[str]] = frozenset({"failed", "abandoned", "crashed"})
 
+#: What becomes of a job that failed too often; the first two take it off the board.
+Action = Literal["bin", "delete", "hold", "report"]
+REMOVING: Final[frozenset[str]] = frozenset({"bin", "delete"})
+#: Ten years, in seconds: until an operator says otherwise.
+HELD_FOR_GOOD: Final = 10 * 365 * 86400.0
+
 HISTORY_LENGTH: Final = 20
 HISTORY_BYTES: Final = 64 * 1024
 MESSAGE_LENGTH: Final = 1000
@@ -146,18 +152,33 @@ class Policy:
 
     After failure n a job is held back ``base * 2**(n-1)`` seconds, at most ``cap``, give or take ``jitter``
     (a fraction). A first crash is not held: it is seldom the job's own fault. At ``max_attempts`` failures in a row
-    the job goes to the bin, at once.
+    ``action`` says what becomes of it, at once: it goes to the ``bin``, is deleted (``delete``), is held until an
+    operator lets it be tried again (``hold``), or is tried on, and told of (``report``).
     """
 
     max_attempts: int = 5
     base: float = 2.0
     cap: float = 300.0
     jitter: float = 0.2
+    action: Action = "bin"
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts is at least 1, not {self.max_attempts}")
+
+    def of(self, name: str) -> Policy:  # noqa: ARG002
+        """The policy for a job of that name: this one, whatever it is called; see ``policies.Policies``."""
+        return self
 
     def hold(self, failures: int, outcome: Outcome, chance: float | None = None) -> float:
         """Seconds to hold a job back after its ``failures``-th failure; ``chance`` in [0, 1) fixes the jitter."""
-        if not 0 < failures < self.max_attempts or outcome not in FAILURES:
+        if failures <= 0 or outcome not in FAILURES:
             return 0.0
+        if failures >= self.max_attempts:
+            if self.action in REMOVING:
+                return 0.0
+            if self.action == "hold":
+                return HELD_FOR_GOOD
         if outcome == "crashed" and failures == 1:
             return 0.0
         wait = min(self.cap, self.base * 2.0 ** min(failures - 1, 60))
@@ -165,7 +186,12 @@ class Policy:
         return max(0.0, wait * (1 + self.jitter * spread))
 
     def exhausted(self, record: AttemptRecord | None) -> bool:
+        """Whether it failed so often that ``action`` is due."""
         return record is not None and record.failures >= self.max_attempts
+
+    def removes(self, record: AttemptRecord | None) -> bool:
+        """Whether it failed so often that it is to leave the board."""
+        return self.action in REMOVING and self.exhausted(record)
 
 
 def opened(

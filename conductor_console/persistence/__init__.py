@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from taskflow import exceptions as excp
-
+from conductor_console import plugins
 from conductor_console.errors import UsageError
 
 GROUP = "conductor_console.persistence"
@@ -30,7 +29,7 @@ def fetch(url_or_conf: str | Mapping[str, Any], *, read_only: bool = False, **kw
     name = match[1].lower() if match else ""
     name = {"postgres": "postgresql"}.get(name, name)
     for entry_point in entry_points(group=GROUP, name=name):
-        return entry_point.load()(conf, read_only=read_only, **kwargs)
+        return plugins.load(entry_point, f"the {name} store")(conf, read_only=read_only, **kwargs)
     known = sorted({found.name for group in (GROUP, TASKFLOW_GROUP) for found in entry_points(group=group)})
     if name not in known:
         raise UsageError(
@@ -42,5 +41,5 @@ def fetch(url_or_conf: str | Mapping[str, Any], *, read_only: bool = False, **kw
 
     try:
         return backends.fetch(conf, **kwargs)
-    except (excp.NotFound, ImportError, TypeError, ValueError) as error:
-        raise UsageError(f"the {name} store cannot be loaded: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever a third party's module does when it is imported
+        raise UsageError(plugins.not_loaded(f"the {name} store", error)) from error

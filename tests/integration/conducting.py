@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kazoo.client import KazooClient
 from taskflow.conductors import backends as taskflow_conductors
 from taskflow.jobs.backends import impl_zookeeper
 from taskflow.persistence.backends import impl_memory
@@ -191,7 +190,7 @@ def process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A conductor in a process of its own, killed on leaving; what it prints goes to a file of its name.
 
-    :param kind: ``blocking`` or ``nonblocking``; ``taskflow``: TaskFlow's conductor on TaskFlow's ZooKeeper board.
+    :param kind: ``blocking`` or ``nonblocking``.
     """
     config = json.dumps({"conf": conf, "store": store_url, "name": name, "kind": kind, "options": options})
     log = folder / f"{name}.log"
@@ -265,15 +264,6 @@ def main(config: str) -> None:
     wanted = json.loads(config)
     store = persistence.fetch(wanted["store"])
     conf, name, options = wanted["conf"], wanted["name"], dict(wanted["options"])
-    if wanted["kind"] == "taskflow":
-        server = KazooClient(conf["hosts"], timeout=conf["timeout"])
-        server.start()
-        theirs = impl_zookeeper.ZookeeperJobBoard(
-            "tf", {"path": conf["path"], "check_compatible": False}, client=server, persistence=store
-        )
-        theirs.connect()
-        taskflow_conductors.fetch("blocking", name, theirs, persistence=store, wait_timeout=0.05).run()
-        return
     board = jobboards.fetch(conf, name="child", persistence=store)
     board.connect()
     options["policy"] = Policy(**options["policy"]) if "policy" in options else QUICK

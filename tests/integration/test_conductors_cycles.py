@@ -262,30 +262,6 @@ def test_a_lost_claim_writes_nothing_more(zookeeper: Zookeeper, zk_path: str, tm
         assert ("loser", "SUCCESS") not in states_of_two
 
 
-def test_one_board_is_drained_with_taskflow(zookeeper: Zookeeper, zk_path: str, tmp_path: Path) -> None:
-    """Two conductors of ours and one of TaskFlow's, a process each, on one path and one store."""
-    conf = zookeeper_conf(zookeeper.hosts, zk_path)
-    number = 300
-    url = f"sqlite:///{tmp_path / 'flows.db'}"
-    with rig(conf, tmp_path) as ours:
-        details = [ours.post("line", ours.effects, f"effect-{each}")[1] for each in range(number)]
-        with (
-            process(conf, url, "theirs", tmp_path, kind="taskflow"),
-            process(conf, url, "c1", tmp_path),
-            process(conf, url, "c2", tmp_path, kind="nonblocking", max_simultaneous_jobs=2),
-        ):
-            eventually(lambda: not ours.board.listing().jobs, what="the board to be empty", timeout=120)
-        assert sorted(ours.done()) == sorted(f"effect-{each}" for each in range(number))
-        assert {ours.store.flow_state(detail.uuid) for detail in details} == {states.SUCCESS}
-        assert ours.board.listing().binned == {}
-        with zookeeper.kazoo() as client:
-            assert client.get_children(zk_path) == []
-        workers = {row.conductor for row in ours.store.journal() if row.kind == "attempt"}
-        assert workers == {"c1", "c2"}
-        taken = sum(1 for row in ours.store.journal() if row.kind == "attempt")
-        assert 0 < taken < number, "TaskFlow's conductor, which keeps no journal of attempts, had its part"
-
-
 def test_our_conductor_on_taskflows_board(zookeeper: Zookeeper, zk_path: str, tmp_path: Path) -> None:
     """Without a ledger it does as TaskFlow does."""
     with sql_store(tmp_path / "flows.db") as store, taskflows_board(zookeeper, zk_path, store) as board:

@@ -449,3 +449,9 @@ def test_no_sequence_of_steps_loses_a_count(steps: list[Any]) -> None:
         assert kept == list(range(begun, begun - len(kept), -1))
         assert record.counted_to == (str(begun - len(kept)) if begun > len(kept) else None)
         assert attempts.from_json(attempts.to_json(record), "j") == record
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_policy_lets_a_job_be_tried_at_least_once(number: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Policy(max_attempts=number)
