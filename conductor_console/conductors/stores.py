@@ -28,7 +28,7 @@ class JournalledStore(Protocol):
     def flush(self, flow_uuid: str) -> None:
         """Returns when everything of the flow is durable, or raises ``StorageFailure``."""
 
-    def record(self, row: JournalRow) -> int:
+    def append(self, row: JournalRow) -> None:
         """Appends a row, durable on return."""
 
     def answers(self) -> bool:
@@ -78,7 +78,7 @@ class StorePort:
         :raises StorageFailure: when it could not be written.
         """
         if self._journalled is not None:
-            self._journalled.record(
+            self._journalled.append(
                 JournalRow(
                     "attempt",
                     at,

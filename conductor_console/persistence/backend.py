@@ -14,15 +14,16 @@ from taskflow import exceptions as excp
 from taskflow.persistence import base
 
 from conductor_console.errors import StoreUnreachable
-from conductor_console.persistence import audit, details, engine, faults, journal, limits, rows, schema, upgrade
+from conductor_console.persistence import audit, details, edits, engine, faults, journal, limits, rows, schema, upgrade
 from conductor_console.persistence.audit import AuditRow
-from conductor_console.persistence.bound import Binding, Bound
+from conductor_console.persistence.bound import Binding, Bound, FlowImage
 from conductor_console.persistence.connection import StoreConnection
+from conductor_console.persistence.edits import Edit
 from conductor_console.persistence.fence import Fence
 from conductor_console.persistence.journal import JournalRow
 from conductor_console.persistence.limits import Limits
 from conductor_console.persistence.rows import FlowRows
-from conductor_console.persistence.unit import Unit
+from conductor_console.persistence.unit import Unit, read_image
 from conductor_console.persistence.writer import T, Work, Writer
 
 #: Seconds for which a locked or lost database is tried again before a write's caller is told. A server restarts, and a
@@ -30,6 +31,9 @@ from conductor_console.persistence.writer import T, Work, Writer
 RETRY_FOR: Final = 60.0
 #: The same for a read and for making tables, of which nothing is lost.
 READ_FOR: Final = 10.0
+#: So many writes may wait before whoever brings more has to wait as well.
+BACKLOG: Final = 1000
+_JOURNALLING: Final = "writing to the journal"
 
 #: Engines that came with a fork. Closing (or collecting) their connections here could disturb the parent's.
 _inherited: list[sa.Engine] = []
@@ -187,8 +191,14 @@ class SQLBackend(base.Backend):
     ) -> None:
         """A claim on this flow's job begins: its journal rows will carry the context, its rows are kept in memory
         until :meth:`unbind`, and what :meth:`drop` forbade is allowed again.
+
+        From here on only what must be durable before the next step waits for that (see :meth:`edit`).
+
+        :raises StorageFailure: when its rows cannot be read.
         """
-        self.bound.bind(Binding(flow_uuid, job_uuid, conductor, attempt))
+        binding = Binding(flow_uuid, job_uuid, conductor, attempt)
+        self.bound.bind(binding)
+        self._keep(binding)
 
     def unbind(self, flow_uuid: str) -> None:
         """The claim is over. A flow that was dropped stays dropped."""
@@ -206,16 +216,23 @@ class SQLBackend(base.Backend):
 
         :raises StorageFailure: when a write of it was lost since it was bound, or its claim was.
         """
-        if not self.read_only:
+        binding = self.bound.get(flow_uuid)
+        last = None if binding is None else binding.last
+        if not self.read_only and (last is None or not last.done()):
             self._writer.barrier(flow_uuid)
         self.bound.allow(flow_uuid)
+
+    def append(self, row: JournalRow) -> None:
+        """Appends a row to the journal, if this store has one; it is durable on return."""
+        self._refuse_read_only(_JOURNALLING)
+        self._writer.submit(edits.of_row(row), _JOURNALLING).result()
 
     def record(self, row: JournalRow) -> int:
         """Appends a row (an attempt's, an operator's) to the journal; it is durable on return.
 
         :returns: its ``seq``; 0 where this store has no journal, and nothing was written.
         """
-        return self.write(lambda unit: unit.record(row), "writing to the journal")
+        return self.write(lambda unit: unit.record(row), _JOURNALLING)
 
     # -- reading -----------------------------------------------------------------------------------------------------
     @property
@@ -346,6 +363,50 @@ class SQLBackend(base.Backend):
         """
         self._refuse_read_only(what)
         return self._writer.call(work, what, flow=flow_uuid)
+
+    def edit(
+        self,
+        binding: Binding,
+        make: Callable[[FlowImage], tuple[Edit, FlowImage, T]],
+        what: str,
+        otherwise: Work[T],
+    ) -> T:
+        """Compares with a bound flow's rows as they will be, and queues what is to be written.
+
+        What is urgent is durable on return; what goes wrong with the rest is told to the flow's next call, and to
+        :meth:`flush`.
+
+        :param make: gives what is to be written, the rows as they will be then, and what is returned here.
+        :param otherwise: does the same where the rows are not kept, or the database may refuse a text.
+        :raises Unstorable: when the database does not take a value; nothing is lost then.
+        :raises StorageFailure: when it, or something of the flow before it, could not be stored.
+        """
+        self._refuse_read_only(what)
+        with binding.turn:
+            self.bound.allow_in_name_of(binding)
+            if binding.image is None:
+                return self.write(otherwise, what, binding.flow_uuid)
+            edit, image, result = make(binding.image)
+            if edit.doubtful:
+                result = self.write(otherwise, what, binding.flow_uuid)
+                self._keep(binding)
+                return result
+            if edit:
+                excess = edit.excess(self.limits)
+                if excess is not None:
+                    raise schema.Unstorable(str(excess))
+                binding.last = self._writer.submit(edit, what, binding.flow_uuid)
+                self.bound.keep(binding, image)
+            last = binding.last
+        if last is not None and (edit.urgent or self._writer.pending > BACKLOG):
+            last.result()
+        return result
+
+    def _keep(self, binding: Binding) -> None:
+        """Reads a bound flow's rows; nothing is kept of one that is not there."""
+        with contextlib.suppress(excp.NotFound):
+            uuid = binding.flow_uuid
+            self.bound.keep(binding, self.read(lambda connection: read_image(connection, uuid), "reading a flow"))
 
     def read(self, work: Callable[[sa.Connection], T], what: str) -> T:
         """What ``work`` reads, tried again for up to :data:`READ_FOR` seconds while the store is lost.

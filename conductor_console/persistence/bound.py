@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from taskflow import exceptions as excp
 
+from conductor_console.errors import StoreUnreachable
 from conductor_console.persistence.schema import Values
 
 
 @dataclass(frozen=True, slots=True)
 class FlowImage:
-    """A flow's rows as they are committed (or will be, inside a transaction); ``atoms`` holds all of them, by uuid."""
+    """A flow's rows as they will be once all that is queued for it is stored; ``atoms`` holds all of them, by uuid."""
 
     uuid: str
     values: Values
@@ -22,10 +25,12 @@ class FlowImage:
 
 @dataclass(eq=False, slots=True)
 class Binding:
-    """One flow under one claim.
+    """One flow under one claim, which is the only one that writes it.
 
-    :ivar image: None until its rows were read, or when they must be read anew.
+    :ivar image: None until its rows were read, or when they must be read for each write.
     :ivar lost: why a write of it could not be stored. Nothing more of it is written then, until it is bound again.
+    :ivar turn: held while a write is compared with the image and queued, so that both go in the same order.
+    :ivar last: the newest write that was queued; those of one flow are done in their order.
     """
 
     flow_uuid: str
@@ -33,18 +38,19 @@ class Binding:
     conductor: str | None = None
     attempt: int | None = None
     image: FlowImage | None = None
-    atoms: set[str] = field(default_factory=set)
-    lost: str | None = None
+    lost: Exception | None = None
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    last: Future[Any] | None = None
 
 
 class Bound:
-    """All bindings of a store. Thread safe; the images are written by the writer thread only."""
+    """All bindings of a store. Thread safe; an image is changed only by who has its binding's turn."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bindings: dict[str, Binding] = {}
         self._dropped: set[str] = set()
-        self._flow_of: dict[str, str] = {}
+        self._by_atom: dict[str, Binding] = {}
 
     def bind(self, binding: Binding) -> None:
         """Begins a claim's work on a flow: rows will be kept, and what an earlier claim lost is forgotten."""
@@ -66,18 +72,19 @@ class Bound:
 
     def _remove(self, flow_uuid: str) -> None:
         binding = self._bindings.pop(flow_uuid, None)
-        for atom_uuid in binding.atoms if binding is not None else ():
-            self._flow_of.pop(atom_uuid, None)
+        if binding is not None and binding.image is not None:
+            for atom_uuid in binding.image.atoms:
+                self._by_atom.pop(atom_uuid, None)
 
     def get(self, flow_uuid: str) -> Binding | None:
         """The flow's binding, if it is bound."""
         with self._lock:
             return self._bindings.get(flow_uuid)
 
-    def flow_of(self, atom_uuid: str) -> str | None:
-        """The bound flow an atom is known to belong to."""
+    def of_atom(self, atom_uuid: str) -> Binding | None:
+        """The binding of the flow that an atom is known to belong to."""
         with self._lock:
-            return self._flow_of.get(atom_uuid)
+            return self._by_atom.get(atom_uuid)
 
     def allow(self, flow_uuid: str) -> None:
         """:raises StorageFailure: when the flow was dropped, or a write of it was lost since it was bound."""
@@ -85,31 +92,51 @@ class Bound:
             dropped = flow_uuid in self._dropped
             binding = self._bindings.get(flow_uuid)
         if dropped:
-            raise excp.StorageFailure(f"flow {flow_uuid} is no longer ours to write: its claim was lost")
+            raise _not_ours(flow_uuid)
         if binding is not None and binding.lost is not None:
-            raise excp.StorageFailure(f"flow {flow_uuid} is not wholly stored: {binding.lost}")
+            kind = StoreUnreachable if isinstance(binding.lost, StoreUnreachable) else excp.StorageFailure
+            raise kind(f"flow {flow_uuid} is not wholly stored: {binding.lost}")
 
-    def install(self, binding: Binding, image: FlowImage) -> None:
-        """Keeps rows that were just committed, if the claim they were written under still stands."""
+    def allow_in_name_of(self, binding: Binding) -> None:
+        """:raises StorageFailure: when that claim's work on its flow is over, or a write of it was lost."""
+        with self._lock:
+            stands = self._bindings.get(binding.flow_uuid) is binding
+        if not stands:
+            raise _not_ours(binding.flow_uuid)
+        self.allow(binding.flow_uuid)
+
+    def keep(self, binding: Binding, image: FlowImage) -> None:
+        """These will be the flow's rows; to be called by who has the binding's turn."""
         with self._lock:
             if self._bindings.get(binding.flow_uuid) is not binding:
                 return
+            known = () if binding.image is None else binding.image.atoms
             binding.image = image
-            if len(binding.atoms) != len(image.atoms):
-                binding.atoms.update(image.atoms)
-                self._flow_of.update(dict.fromkeys(image.atoms, image.uuid))
+            if len(known) != len(image.atoms):
+                self._by_atom.update(dict.fromkeys(image.atoms, binding))
 
     def forget(self, flow_uuid: str | None = None) -> None:
-        """Makes a flow's rows (or everybody's) be read anew before they are next written."""
+        """Somebody else writes a flow's rows (or everybody's): they are read for each write from now on."""
         with self._lock:
             chosen = list(self._bindings.values()) if flow_uuid is None else [self._bindings.get(flow_uuid)]
-            for binding in chosen:
-                if binding is not None:
-                    binding.image = None
+        for binding in chosen:
+            if binding is None:
+                continue
+            with binding.turn, self._lock:
+                for atom_uuid in () if binding.image is None else binding.image.atoms:
+                    self._by_atom.pop(atom_uuid, None)
+                binding.image = None
 
-    def failed(self, flow_uuid: str, why: str) -> None:
-        """Notes that a write of the flow was lost, if it is bound; the first such loss is what is told."""
+    def failed(self, flow_uuid: str, why: Exception, binding: Binding | None = None) -> None:
+        """Notes that a write of the flow was lost, if it is bound; the first such loss is what is told.
+
+        :param binding: in whose name it was to be written, where that is known.
+        """
         with self._lock:
-            binding = self._bindings.get(flow_uuid)
+            binding = binding or self._bindings.get(flow_uuid)
             if binding is not None and binding.lost is None:
                 binding.lost = why
+
+
+def _not_ours(flow_uuid: str) -> excp.StorageFailure:
+    return excp.StorageFailure(f"flow {flow_uuid} is no longer ours to write: its claim was lost")

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
 from taskflow.persistence import base
 
-from conductor_console.persistence import details, schema
+from conductor_console.persistence import details, edits, schema
+from conductor_console.persistence.bound import Binding, FlowImage
+from conductor_console.persistence.details import AtomChange, FlowChange
+from conductor_console.persistence.edits import Edit
+from conductor_console.persistence.schema import Values
+from conductor_console.persistence.unit import Unit
 
 if TYPE_CHECKING:
     from conductor_console.persistence.backend import SQLBackend
 
 
+_SAVING_ATOM: Final = "saving atom details"
+_SAVING_FLOW: Final = "saving flow details"
+
+
+def _of_atom(image: FlowImage, change: AtomChange, binding: Binding) -> tuple[Edit, FlowImage, Values]:
+    edit, values = edits.of_atom(image.atoms[change.uuid], change, image.uuid, binding)
+    return edit, replace(image, atoms={**image.atoms, change.uuid: values}), values
+
+
+def _of_flow(
+    image: FlowImage, change: FlowChange, binding: Binding
+) -> tuple[Edit, FlowImage, tuple[FlowImage, frozenset[str]]]:
+    edit, after, new = edits.of_flow(image, change, binding)
+    return edit, after, (after, new)
+
+
 class StoreConnection(base.Connection):
     """Reads run in the calling thread; writes go through the store's writer and return when they are durable. Either
     is tried again for a bounded time where the store is locked or lost.
+
+    Of a flow that is bound only what the next step counts on is waited for: that an atom runs or is reverted, and that
+    the flow is over or suspended. What goes wrong with the rest is told to the flow's next call. Reading that flow
+    waits for what was written of it here; a logbook that is read while its flow is at work may trail it by a commit.
 
     Every method raises ``StorageFailure`` when the store fails (:class:`~conductor_console.errors.StoreUnreachable`
     is one), and ``NotFound`` where TaskFlow's own backends do.
@@ -53,9 +79,17 @@ class StoreConnection(base.Connection):
 
         :raises NotFound: when there is no such atom.
         """
-        change = details.atom_change(atom_detail, self._backend.limits)
-        flow_uuid = self._backend.bound.flow_of(atom_detail.uuid)
-        values = self._backend.write(lambda unit: unit.update_atom(change), "saving atom details", flow_uuid)
+        backend = self._backend
+        change = details.atom_change(atom_detail, backend.limits)
+        binding = backend.bound.of_atom(atom_detail.uuid)
+
+        def work(unit: Unit) -> Values:
+            return unit.update_atom(change)
+
+        if binding is None:
+            values = backend.write(work, _SAVING_ATOM)
+        else:
+            values = backend.edit(binding, lambda image: _of_atom(image, change, binding), _SAVING_ATOM, work)
         return details.merged_atom(values, atom_detail)
 
     def update_flow_details(self, flow_detail: Any) -> Any:
@@ -63,13 +97,24 @@ class StoreConnection(base.Connection):
 
         :raises NotFound: when there is no such flow.
         """
-        change = details.flow_change(flow_detail, self._backend.limits)
-        image, new = self._backend.write(lambda unit: unit.update_flow(change), "saving flow details", change.uuid)
+        backend = self._backend
+        change = details.flow_change(flow_detail, backend.limits)
+        binding = backend.bound.get(change.uuid)
+
+        def work(unit: Unit) -> tuple[FlowImage, frozenset[str]]:
+            return unit.update_flow(change)
+
+        if binding is None:
+            image, new = backend.write(work, _SAVING_FLOW, change.uuid)
+        else:
+            image, new = backend.edit(binding, lambda image: _of_flow(image, change, binding), _SAVING_FLOW, work)
         return details.merged_flow(image, flow_detail, new)
 
     def save_logbook(self, book: Any) -> Any:
         """Stores a logbook and all it carries; returns ``book`` where it is new, else the stored one merged with it."""
         change = details.book_change(book, self._backend.limits)
+        for flow in change.flows:
+            self._backend.bound.forget(flow.uuid)
         if not self._backend.write(lambda unit: unit.save_book(change), "saving a logbook"):
             return book
         stored = self.get_logbook(book.uuid).merge(book)
@@ -123,6 +168,7 @@ class StoreConnection(base.Connection):
                 raise excp.NotFound(f"No flow details found with uuid '{fd_uuid}'")
             return self._flow(connection, row, lazy)
 
+        self._catch_up(self._backend.bound.get(fd_uuid))
         return self._backend.read(read, "reading flow details")
 
     def get_atom_details(self, ad_uuid: str) -> Any:
@@ -134,11 +180,19 @@ class StoreConnection(base.Connection):
                 raise excp.NotFound(f"No atom details found with uuid '{ad_uuid}'")
             return details.atom_of(row)
 
+        self._catch_up(self._backend.bound.of_atom(ad_uuid))
         return self._backend.read(read, "reading atom details")
 
     def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[Any]:
         """A flow's atoms."""
+        self._catch_up(self._backend.bound.get(fd_uuid))
         yield from self._backend.read(lambda connection: self._atoms(connection, fd_uuid), "reading a flow's atoms")
+
+    @staticmethod
+    def _catch_up(binding: Binding | None) -> None:
+        """Waits for what was queued of a flow: whoever reads it sees what was written here before."""
+        if binding is not None and binding.last is not None:
+            binding.last.exception()
 
     def _book(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
         book = details.book_of(row)

@@ -1,11 +1,12 @@
 """The one thread that writes to a store: everything that is queued goes into one transaction.
 
-Each caller waits for the commit of its own piece of work, and gets its own error: what one piece does wrong, or what
-stands in its way, never reaches the others of its transaction.
+Each piece of work has a future of its own, which tells of its commit, or of its own error: what one piece does wrong,
+or what stands in its way, never reaches the others of its transaction. Those of one flow are done in their order.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -20,6 +21,8 @@ import sqlalchemy as sa
 from taskflow import exceptions as excp
 
 from conductor_console.errors import StoreUnreachable
+from conductor_console.persistence.bound import Binding
+from conductor_console.persistence.edits import Edit
 from conductor_console.persistence.faults import blames_store, is_transient
 from conductor_console.persistence.fence import Fence
 from conductor_console.persistence.schema import Unstorable
@@ -40,15 +43,19 @@ Outcome = tuple[Any, Exception | None]
 class _Item:
     """One caller's piece of work; ``work`` is None for a barrier, which only takes its turn.
 
+    :ivar edit: what the work does, where it is no more than that: it can be written together with others.
     :ivar alone: it was at work when a lock was not to be had or the connection broke. It may be the reason, so it is
         tried in a transaction of its own from then on.
     :ivar error: why it was not done when it was last tried.
     """
 
-    __slots__ = ("alone", "deadline", "error", "flow", "future", "what", "work")
+    __slots__ = ("alone", "deadline", "edit", "error", "flow", "future", "what", "work")
 
-    def __init__(self, work: Work[Any] | None, what: str, flow: str | None, patience: float) -> None:
+    def __init__(
+        self, work: Work[Any] | None, what: str, flow: str | None, patience: float, edit: Edit | None = None
+    ) -> None:
         self.work = work
+        self.edit = edit
         self.what = what
         self.flow = flow
         self.deadline = time.monotonic() + patience
@@ -74,7 +81,8 @@ class Writer:
     :param unit: makes the view of a transaction just begun on a connection.
     :param fence: where a commit's answer can be lost.
     :param failure: turns any error, and what was being done, into the one the caller gets.
-    :param lost: told which flow's write could not be stored, and why, before the caller is.
+    :param lost: told which flow's write could not be stored, why, and in the name of which claim it was to be written
+        where that is known, before the caller is.
     :param retry_for: seconds for which a locked or lost store is tried again.
     """
 
@@ -85,7 +93,7 @@ class Writer:
         unit: Callable[[sa.Connection], Unit],
         fence: Fence | None,
         failure: Callable[[BaseException, str], Exception],
-        lost: Callable[[str, str], None],
+        lost: Callable[[str, Exception, Binding | None], None],
         retry_for: float,
     ) -> None:
         self._name = name
@@ -109,6 +117,8 @@ class Writer:
         self._pause = threading.Event()
         self._troubled = False
         self._told = False
+        #: Whether edits are written together; not while the store has trouble, of which one of them may be the reason.
+        self._together = True
 
     @property
     def pending(self) -> int:
@@ -139,6 +149,18 @@ class Writer:
         item = _Item(work, what, flow, self._retry_for if patience is None else patience)
         result: T = self._submit(item).result()
         return result
+
+    def submit(self, edit: Edit, what: str, flow: str | None = None) -> Future[None]:
+        """Queues an edit, and returns at once. The future tells when it is durable, or why it never will be.
+
+        :raises StorageFailure: the store is closed.
+        """
+
+        def work(unit: Unit) -> None:
+            unit.allow(edit)
+            unit.apply(edit)
+
+        return self._submit(_Item(work, what, flow, self._retry_for, edit))
 
     def barrier(self, flow: str) -> None:
         """Returns when everything of the flow that was queued before is durable or has failed."""
@@ -195,11 +217,15 @@ class Writer:
         """Tries everything once. Returns what is to be tried again, in its order; all else is answered."""
         error = self._resolve()
         work = [item for item in waiting if item.work is not None and not item.future.done()]
-        alone = [item for item in work if item.alone]
+        alone: list[_Item] = []
+        together: list[_Item] = []
+        for item in work:
+            (alone if item.alone or _is_behind(item, alone) else together).append(item)
         if error is None:
-            error = self._attempt([item for item in work if not item.alone])
+            error = self._attempt(together)
         if error is None:
-            error = self._one_by_one(alone)
+            error = self._one_by_one([item for item in work if item in alone or _is_behind(item, alone)])
+        self._together = error is None and not any(item.alone for item in work if not item.future.done())
         self._tell(error, len(work))
         now = time.monotonic()
         left: list[_Item] = []
@@ -227,9 +253,14 @@ class Writer:
 
     def _one_by_one(self, items: list[_Item]) -> BaseException | None:
         """Tries each in a transaction of its own. Returns why the store is not to be had, where it is not."""
+        left: list[_Item] = []
         for item in items:
+            if item.future.done() or _is_behind(item, left):
+                continue
             if (error := self._attempt([item])) is not None:
                 return error
+            if not item.future.done():
+                left.append(item)
         return None
 
     def _attempt(self, items: list[_Item]) -> BaseException | None:
@@ -244,7 +275,7 @@ class Writer:
                     if culprit is None:
                         return error
                     culprit.alone, culprit.error = True, error
-                    items = [item for item in items if item is not culprit]
+                    items = [item for item in items if item is not culprit and not _is_behind(item, [culprit])]
                     continue
                 if len(items) > 1:
                     return self._one_by_one(items)
@@ -290,8 +321,9 @@ class Writer:
             told = StoreUnreachable(f"{told}; whether it was stored is not known")
         if told is not error:
             told.__cause__ = error
-        if item.flow is not None and not isinstance(told, Unstorable):
-            self._lost(item.flow, str(told))
+        # Of an edit its flow already counts on being stored.
+        if item.flow is not None and (item.edit is not None or not isinstance(told, Unstorable)):
+            self._lost(item.flow, told, None if item.edit is None else item.edit.binding)
         item.future.set_exception(told)
 
     def _transact(self, items: list[_Item]) -> list[Outcome]:
@@ -303,22 +335,51 @@ class Writer:
         with self._writing, self._connect() as connection:
             if self._fence is not None and not self._fence.entered:
                 self._fence.enter(connection)
-            unit: Unit | None = None
             unsure: _Unsure | None = None
             try:
                 with connection.begin():
                     turn = None if self._fence is None else self._fence.take(connection)
-                    unit = self._unit(connection)
-                    outcomes = [self._do(connection, unit, item, alone=len(items) == 1) for item in items]
+                    outcomes = self._do_all(connection, self._unit(connection), items)
                     unsure = None if turn is None else _Unsure(turn, items, outcomes)
             except BaseException as error:
-                if unit is not None:
-                    unit.forget()
                 if is_transient(error) or not isinstance(error, sa.exc.DBAPIError):
                     self._unsure = unsure
                 raise
-            unit.settle()
             return outcomes
+
+    def _do_all(self, connection: sa.Connection, unit: Unit, items: list[_Item]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        failed: dict[str, Exception] = {}
+        for together, group in itertools.groupby(items, lambda item: self._together and item.edit is not None):
+            some = list(group)
+            if together and len(some) > 1 and not failed:
+                outcomes += self._do_together(unit, some)
+                continue
+            for item in some:
+                before = failed.get(item.flow or "") if item.edit is not None else None
+                # What comes after it counts on it.
+                outcome = (None, before) if before else self._do(connection, unit, item, alone=len(items) == 1)
+                if outcome[1] is not None and item.flow is not None:
+                    failed[item.flow] = outcome[1]
+                outcomes.append(outcome)
+        return outcomes
+
+    @staticmethod
+    def _do_together(unit: Unit, items: list[_Item]) -> list[Outcome]:
+        """Writes edits in as few statements as it takes; where one of them fails, all do, and each is tried alone."""
+        outcomes: list[Outcome] = []
+        allowed: list[Edit] = []
+        for item in items:
+            assert item.edit is not None
+            try:
+                unit.allow(item.edit)
+            except excp.StorageFailure as error:
+                outcomes.append((None, error))
+            else:
+                allowed.append(item.edit)
+                outcomes.append((None, None))
+        unit.apply(*allowed)
+        return outcomes
 
     def _do(self, connection: sa.Connection, unit: Unit, item: _Item, *, alone: bool) -> Outcome:
         assert item.work is not None
@@ -327,7 +388,6 @@ class Writer:
             outcome: Outcome = (item.work(unit), None)
             self._at = None
             return outcome
-        mark = unit.mark()
         savepoint = connection.begin_nested()
         try:
             outcome = (item.work(unit), None)
@@ -337,7 +397,11 @@ class Writer:
                 raise
             # Where the database gave up the whole transaction this fails too, and everyone is tried alone.
             savepoint.rollback()
-            unit.back_to(mark)
             outcome = (None, error)
         self._at = None
         return outcome
+
+
+def _is_behind(item: _Item, others: list[_Item]) -> bool:
+    """Whether an earlier write of the same flow is among the others: it has to wait for that one."""
+    return item.flow is not None and any(other.flow == item.flow for other in others)

@@ -184,10 +184,12 @@ def test_a_deadlock_is_tried_again(server: Database, name: str) -> None:
         gates = [saved(one, "gate of one"), saved(two, "gate of two")]
         a, b = saved(one, "a"), saved(one, "b")
         both = [(a.copy(), b.copy()), (a.copy(), b.copy())]
-        with holding(server, name, a.uuid, b.uuid), holding(server, name, *(gate.uuid for gate in gates)):
-            done = in_one_transaction(one, server, name, gates[0], [both[0][0], both[0][1]])
-            done += in_one_transaction(two, server, name, gates[1], [both[1][1], both[1][0]])
-            # The gates open first (the inner one is left first), and each writer then stands before its first row.
+        with holding(server, name, a.uuid, b.uuid):
+            with holding(server, name, *(gate.uuid for gate in gates)):
+                done = in_one_transaction(one, server, name, gates[0], [both[0][0], both[0][1]])
+                done += in_one_transaction(two, server, name, gates[1], [both[1][1], both[1][0]])
+            eventually(lambda: done[0].done() and done[3].done(), what="both gates to be passed")
+            eventually(lambda: server.waiting(name) == 2, what="each writer to stand before its first row")
         for future in done:
             future.result(120)
         for flow in (a, b, *gates):
@@ -212,6 +214,30 @@ def test_a_row_that_another_program_holds_keeps_only_its_own_flow_waiting(
         for mover in movers:
             assert mover.error is None
             mover.check()
+
+
+def test_writes_of_one_flow_keep_their_order_though_the_first_is_held_up(
+    store: SQLBackend, server: Database, name: str
+) -> None:
+    """None of them was waited for, so that all of them are queued behind the row that another program holds."""
+    with opened(server.url(name), busy_timeout=1) as impatient:
+        stuck, other = saved(impatient, "stuck"), saved(impatient, "other")
+        atom = next(iter(stuck))
+        connection = impatient.get_connection()
+        with holding(server, name, stuck.uuid):
+            stuck.meta = {"step": 1}
+            connection.update_flow_details(stuck)
+            eventually(lambda: server.waiting(name), what="the writer to stand before the lock")
+            for step in range(2, 6):
+                atom.results = step
+                connection.update_atom_details(atom)
+                stuck.meta = {"step": step}
+                connection.update_flow_details(stuck)
+            move(impatient, other, states.RUNNING)
+            assert store.get_connection().get_atom_details(atom.uuid).results is None
+        impatient.flush(stuck.uuid)
+        found = store.get_connection().get_flow_details(stuck.uuid)
+        assert (found.meta, found.find(atom.uuid).results) == ({"step": 5}, 5)
 
 
 def test_a_row_that_stays_held_is_told_to_its_own_flow(server: Database, name: str) -> None:

@@ -262,6 +262,7 @@ def test_only_what_changed_is_written(store: SQLBackend) -> None:
     one = next(atom for atom in stored if atom.name == "a")
     one.meta["progress"] = 0.25
     store.get_connection().update_flow_details(stored)
+    store.flush(detail.uuid)
     after = {atom.name: atom.updated_at for atom in store.flow_rows(detail.uuid).atoms}
     assert {name for name in before if before[name] != after[name]} == {"a"}
     assert store.journal(after=last) == []  # no state changed
@@ -269,7 +270,6 @@ def test_only_what_changed_is_written(store: SQLBackend) -> None:
 
 def test_rows_of_a_bound_flow_are_read_once(store: SQLBackend) -> None:
     detail = saved(store)
-    store.bind(detail.uuid)
     statements: list[str] = []
 
     @sa.event.listens_for(sa.Engine, "before_cursor_execute")
@@ -277,7 +277,9 @@ def test_rows_of_a_bound_flow_are_read_once(store: SQLBackend) -> None:
         statements.append(statement)
 
     try:
+        store.bind(detail.uuid)
         run(store, succeeds(), detail)
+        store.flush(detail.uuid)
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
     assert len([one for one in statements if one.startswith("SELECT") and "FROM atomdetails" in one]) == 1
@@ -291,6 +293,7 @@ def test_a_dropped_flow_is_written_no_more(store: SQLBackend) -> None:
     connection = store.get_connection()
     store.bind(detail.uuid, job_uuid="job")
     connection.update_flow_details(detail)
+    store.flush(detail.uuid)
     store.drop(detail.uuid)
     count = len(store.journal())
 

@@ -133,6 +133,69 @@ def test_what_waits_is_written_in_one_commit(store: SQLBackend, path: Path) -> N
     assert seen == {12}  # whoever has its answer sees everybody's
 
 
+def test_a_write_that_nobody_waited_for_is_told_to_the_next_call(store: SQLBackend, path: Path) -> None:
+    flow = saved(store)
+    atom = next(iter(flow))
+    execute(path, "CREATE TRIGGER sick BEFORE UPDATE ON atomdetails BEGIN SELECT RAISE(ABORT, 'this one not'); END")
+    connection = store.get_connection()
+    with locked(path):
+        atom.state, atom.results = states.SUCCESS, 1
+        connection.update_atom_details(atom)
+        flow.state = states.RUNNING
+        connection.update_flow_details(flow)
+    with pytest.raises(excp.StorageFailure, match=r"not wholly stored: .*this one not"):
+        store.flush(flow.uuid)
+    with pytest.raises(excp.StorageFailure, match=r"not wholly stored: .*this one not"):
+        connection.update_atom_details(atom)
+    # What came after it counted on it, and is not stored either.
+    assert store.flow_state(flow.uuid) is None
+    assert store.journal(flow_uuid=flow.uuid) == []
+
+
+def test_writes_of_an_earlier_claim_are_not_done_in_the_name_of_the_next(store: SQLBackend, path: Path) -> None:
+    flow = saved(store)
+    with locked(path):
+        flow.meta = {"by": "the first"}
+        store.get_connection().update_flow_details(flow)
+        store.bound.drop(flow.uuid)
+        store.bind(flow.uuid, job_uuid="job", attempt=2)
+    store.flush(flow.uuid)
+    store._writer.barrier(flow.uuid)
+    assert store.get_connection().get_flow_details(flow.uuid).meta == {}
+    flow.meta = {"by": "the second"}
+    store.get_connection().update_flow_details(flow)
+    assert store.get_connection().get_flow_details(flow.uuid).meta == {"by": "the second"}
+
+
+def test_a_flow_under_way_waits_for_few_commits(store: SQLBackend) -> None:
+    """For each atom before it acts, and for the flow's end; the rest goes along with them."""
+    commits: list[int] = []
+    flow = saved(store)
+    atoms = [models.TaskDetail(f"a{number}", uuid=f"{flow.uuid}-{number}") for number in range(3)]
+
+    @sa.event.listens_for(store._write_engine, "commit")
+    def note(_connection: Any) -> None:
+        commits.append(1)
+
+    connection = store.get_connection()
+    flow.state = states.RUNNING
+    for atom in atoms:
+        flow.add(atom)
+    connection.update_flow_details(flow)
+    for atom in atoms:
+        atom.state = states.RUNNING
+        connection.update_atom_details(atom)
+        atom.meta = {"progress": 0.5}
+        connection.update_atom_details(atom)
+        atom.state, atom.results = states.SUCCESS, 1
+        connection.update_atom_details(atom)
+    flow.state = states.SUCCESS
+    connection.update_flow_details(flow)
+    # More at most by writes that are taken up while the next are made.
+    assert 4 <= len(commits) <= 14
+    assert {store.flow_state(flow.uuid), *(atom.state for atom in store.flow_rows(flow.uuid).atoms[1:])} == {"SUCCESS"}
+
+
 def test_a_queued_write_of_a_dropped_flow_is_not_done(store: SQLBackend, path: Path) -> None:
     lost, kept = saved(store, "lost"), saved(store, "kept")
     acts: list[Callable[[], Any]] = [
@@ -210,7 +273,6 @@ def test_close_writes_what_is_queued_and_ends_the_thread(path: Path) -> None:
     for refused in (
         lambda: move(store, flows[0], states.SUCCESS),
         lambda: store.flow_state(flows[0].uuid),
-        lambda: store.flush(flows[0].uuid),
     ):
         with pytest.raises(excp.StorageFailure, match="the store is closed"):
             refused()

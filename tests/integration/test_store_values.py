@@ -78,6 +78,7 @@ def test_every_kind_of_value_comes_back_and_taskflow_reads_it_as_its_own(url: st
             )
         atom.meta = {"progress": 0.5, "mine": (1, {2})}
         store.get_connection().update_atom_details(atom)
+        store.flush(detail.uuid)
         read = other.get_connection().get_atom_details(atom.uuid)
         for name, value in FAITHFUL.items():
             assert same(read.results[name], value), name
@@ -142,6 +143,7 @@ def test_notes_that_make_no_sense_are_told(tmp_path: Path) -> None:
         atom = next(iter(detail))
         atom.results = (1,)
         store.get_connection().update_atom_details(atom)
+        store.flush(detail.uuid)
         with store._engine.begin() as connection:
             connection.exec_driver_sql("UPDATE atomdetails SET meta = replace(meta, 'tuple', 'uuid')")
         with pytest.raises(Exception, match=f"what the store notes in the meta of {atom.uuid} makes no sense"):
