@@ -11,19 +11,17 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
-from taskflow.persistence import base
 
 from conductor_console.errors import StoreUnreachable
-from conductor_console.persistence import audit, details, edits, engine, faults, journal, limits, rows, schema, upgrade
-from conductor_console.persistence.audit import AuditRow
+from conductor_console.persistence import audit, details, edits, engine, faults, limits, schema, upgrade
 from conductor_console.persistence.bound import Binding, Bound, FlowImage
 from conductor_console.persistence.connection import StoreConnection
 from conductor_console.persistence.edits import Edit
 from conductor_console.persistence.fence import Fence
 from conductor_console.persistence.journal import JournalRow
 from conductor_console.persistence.limits import Limits
-from conductor_console.persistence.rows import FlowRows
 from conductor_console.persistence.unit import Unit, read_image
+from conductor_console.persistence.view import StoredView
 from conductor_console.persistence.writer import T, Work, Writer
 
 #: Seconds for which a locked or lost database is tried again before a write's caller is told. A server restarts, and a
@@ -50,7 +48,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class SQLBackend(base.Backend):
+class SQLBackend(StoredView):
     """A store on SQLite, PostgreSQL or MySQL. Thread safe. Nothing is opened until it is needed, nothing is created
     but by :meth:`ensure` (a connection's ``upgrade``).
 
@@ -73,18 +71,22 @@ class SQLBackend(base.Backend):
         self._in_memory = self._on_sqlite and self._path is None
         self._tables_seen: set[str] = set()
         # Only MySQL has to be asked.
-        self._limits = None if self._url.get_backend_name() == "mysql" else Limits(nan=self._takes_nan)
+        self._limits = None if self._dialect == "mysql" else Limits(nan=self._takes_nan)
         self._closed = False
         self._begin()
         _stores.add(self)
 
     @property
+    def _dialect(self) -> str:
+        return str(self._url.get_backend_name())
+
+    @property
     def _on_sqlite(self) -> bool:
-        return self._url.get_backend_name() == "sqlite"
+        return self._dialect == "sqlite"
 
     @property
     def _takes_nan(self) -> bool:
-        return self._url.get_backend_name() != "postgresql"
+        return self._dialect != "postgresql"
 
     def _open(self) -> None:
         """Makes the engines. Nothing is connected yet."""
@@ -234,65 +236,6 @@ class SQLBackend(base.Backend):
         """
         return self.write(lambda unit: unit.record(row), _JOURNALLING)
 
-    # -- reading -----------------------------------------------------------------------------------------------------
-    @property
-    def has_journal(self) -> bool:
-        """Whether the store has our journal. :raises StoreUnreachable: when it does not answer."""
-        return self._has(schema.journal)
-
-    @property
-    def _by_journal(self) -> bool:
-        """Whether it takes the journal to tell in which order atoms were made."""
-        return self._url.get_backend_name() == "mysql" and self.has_journal
-
-    @property
-    def has_audit(self) -> bool:
-        """Whether the store has our audit trail. :raises StoreUnreachable: when it does not answer."""
-        return self._has(schema.audit)
-
-    def journal(
-        self,
-        *,
-        flow_uuid: str | None = None,
-        job_uuid: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-    ) -> list[JournalRow]:
-        """Journal rows by ``seq``, those after ``after``, at most ``limit``; none where there is no journal.
-
-        A follower asks again for some rows before its newest: the order of ``seq`` is not the order of commit.
-        """
-        if not self.has_journal:
-            return []
-        with self.reading("reading the journal") as connection:
-            return journal.read(connection, flow_uuid=flow_uuid, job_uuid=job_uuid, after=after, limit=limit)
-
-    def flow_rows(self, flow_uuid: str) -> FlowRows:
-        """A flow and its atoms as they are stored. :raises NotFound: when there is none."""
-        journal = self._by_journal
-        with self.reading("reading a flow") as connection:
-            return rows.flow_rows(connection, flow_uuid, journal=journal)
-
-    def flow_state(self, flow_uuid: str) -> str | None:
-        """A flow's state; None where it has none yet or there is no such flow."""
-        with self.reading("reading a flow's state") as connection:
-            return rows.flow_state(connection, flow_uuid)
-
-    def flow_steps(self, flow_uuid: str) -> tuple[tuple[str, str | None], ...]:
-        """The flow's atoms by name and state, in the order of their making; none where there is no such flow."""
-        journal = self._by_journal
-        with self.reading("reading a flow's steps") as connection:
-            return rows.flow_steps(connection, flow_uuid, journal=journal)
-
-    def resolve(self, uuid: str) -> list[str]:
-        """The uuids of the flows that a flow's, a logbook's or a job's uuid means, oldest first; none if unknown.
-
-        A job's uuid is known only where there is a journal.
-        """
-        has_journal = self.has_journal
-        with self.reading("looking for a flow") as connection:
-            return rows.resolve(connection, uuid, journal=has_journal)
-
     # -- audit -------------------------------------------------------------------------------------------------------
     def audit_begin(
         self,
@@ -320,13 +263,6 @@ class SQLBackend(base.Backend):
     def audit_end(self, seq: int, outcome: str) -> None:
         """Writes how it went. :raises NotFound: when the intent is gone."""
         self.write(lambda unit: audit.end(unit.connection, seq, outcome), "writing to the audit trail")
-
-    def audit_rows(self, limit: int = 100) -> list[AuditRow]:
-        """The newest acts, newest first; none where there is no audit trail."""
-        if not self.has_audit:
-            return []
-        with self.reading("reading the audit trail") as connection:
-            return audit.read(connection, limit)
 
     # -- what can be stored ------------------------------------------------------------------------------------------
     @property
