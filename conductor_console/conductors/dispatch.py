@@ -92,7 +92,7 @@ class JobRun:
         except excp.StorageFailure as error:
             if ending.act == "consume":
                 ending = self.internal(error)
-            LOG.warning("flow %s is not wholly stored: %s", visible(self.flow_uuid), visible(str(error), 500))
+            LOG.warning("%s", visible(str(error), 500))
         finally:
             # Before the job is let go: whoever claims it next, here as well, binds the same flow.
             self._host.store.unbind(self.flow_uuid)
@@ -134,7 +134,7 @@ class JobRun:
         flow = host._flow_detail_from_job(job)
         self.flow_uuid = flow.uuid
         self._resumes = any(atom.state in _IN_THE_MIDDLE for atom in flow)
-        host.store.bind(flow.uuid, job_uuid=job.uuid, conductor=host.name, attempt=self._attempt)
+        host.store.bind(flow, job_uuid=job.uuid, conductor=host.name, attempt=self._attempt)
         if not host.gate.admits_flow(flow):
             factory = factory_of(flow) or ""
             host.pass_over(job, factory)

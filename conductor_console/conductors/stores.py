@@ -15,9 +15,15 @@ class JournalledStore(Protocol):
     """What our stores offer beyond TaskFlow's backend interface."""
 
     def bind(
-        self, flow_uuid: str, *, job_uuid: str | None = None, conductor: str | None = None, attempt: int | None = None
+        self,
+        flow_uuid: str,
+        *,
+        job_uuid: str | None = None,
+        conductor: str | None = None,
+        attempt: int | None = None,
+        detail: Any = None,
     ) -> None:
-        """Work on the flow begins."""
+        """Work on the flow begins; ``detail`` is the flow as it was just read."""
 
     def unbind(self, flow_uuid: str) -> None:
         """Work on the flow is over."""
@@ -45,9 +51,10 @@ class StorePort:
         self.backend = persistence
         self._journalled = persistence if isinstance(persistence, JournalledStore) else None
 
-    def bind(self, flow_uuid: str, *, job_uuid: str, conductor: str, attempt: int | None) -> None:
+    def bind(self, detail: Any, *, job_uuid: str, conductor: str, attempt: int | None) -> None:
+        """Work begins on the flow, which was read since its job was claimed."""
         if self._journalled is not None:
-            self._journalled.bind(flow_uuid, job_uuid=job_uuid, conductor=conductor, attempt=attempt)
+            self._journalled.bind(detail.uuid, job_uuid=job_uuid, conductor=conductor, attempt=attempt, detail=detail)
 
     def unbind(self, flow_uuid: str) -> None:
         if self._journalled is not None:

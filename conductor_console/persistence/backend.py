@@ -189,18 +189,29 @@ class SQLBackend(StoredView):
 
     # -- work in progress --------------------------------------------------------------------------------------------
     def bind(
-        self, flow_uuid: str, *, job_uuid: str | None = None, conductor: str | None = None, attempt: int | None = None
+        self,
+        flow_uuid: str,
+        *,
+        job_uuid: str | None = None,
+        conductor: str | None = None,
+        attempt: int | None = None,
+        detail: Any = None,
     ) -> None:
         """A claim on this flow's job begins: its journal rows will carry the context, its rows are kept in memory
         until :meth:`unbind`, and what :meth:`drop` forbade is allowed again.
 
         From here on only what must be durable before the next step waits for that (see :meth:`edit`).
 
+        :param detail: the flow with all its atoms, as it was read since the claim; without it its rows are read here.
         :raises StorageFailure: when its rows cannot be read.
         """
         binding = Binding(flow_uuid, job_uuid, conductor, attempt)
         self.bound.bind(binding)
-        self._keep(binding)
+        image = None if detail is None else details.image_of(detail, self.limits)
+        if image is None:
+            self._keep(binding)
+        else:
+            self.bound.keep(binding, image)
 
     def unbind(self, flow_uuid: str) -> None:
         """The claim is over. A flow that was dropped stays dropped."""

@@ -134,6 +134,16 @@ def flow_change(flow: Any, limits: Limits) -> FlowChange:
     return FlowChange(flow.uuid, values, tuple(atom_change(atom, limits) for atom in flow))
 
 
+def image_of(flow: Any, limits: Limits) -> FlowImage | None:
+    """A flow's rows, made of what was read of it; None where something in it could not be stored like that."""
+    try:
+        change = flow_change(flow, limits)
+    except Unstorable:
+        return None
+    atoms = {atom.uuid: {**atom.values, "parent_uuid": flow.uuid} for atom in change.atoms}
+    return FlowImage(flow.uuid, change.values, atoms)
+
+
 def book_change(book: Any, limits: Limits) -> BookChange:
     """:raises Unstorable: when something in it cannot be stored."""
     values = _encoded(book.to_dict(), ("meta",), f"logbook {visible(book.name, 80)!r}", limits)

@@ -83,6 +83,8 @@ def pack(value: object, *, nan: bool = True) -> tuple[str, Note]:
     :raises NotStorable: and why.
     """
     try:
+        if _is_plain(value) or (type(value) is dict and _is_flat(value)):
+            return json.dumps(value), None
         text = json.dumps(value, allow_nan=nan)
         # Almost every value is plain, which this finds out without a step of Python's.
         decoded = json.loads(text)
@@ -97,6 +99,21 @@ def pack(value: object, *, nan: bool = True) -> tuple[str, Note]:
         raise
     except Exception as error:  # a value's own methods
         raise NotStorable(f"it cannot be looked into ({visible(type(error).__name__, 80)})") from error
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON tells it as it is. A text beyond ASCII may have halves of a character in it that JSON joins."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii()  # type: ignore[attr-defined]
+    if kind is float:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    return value is None or kind is int or kind is bool
+
+
+def _is_flat(value: dict[Any, Any]) -> bool:
+    """Whether it is an object as most are that TaskFlow keeps of an atom: nothing more needs to be asked of it."""
+    return all(type(key) is str and key.isascii() and _is_plain(item) for key, item in value.items())
 
 
 def unpack(plain: Any, note: Note) -> Any:

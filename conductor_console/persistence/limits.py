@@ -82,8 +82,10 @@ def over_packet(values: Mapping[str, Stored], limit: int | None) -> Excess | Non
     """Why these columns are more than MySQL takes in one statement; None where they are not. It would drop the
     connection, and tell nobody why.
     """
+    if limit is None:
+        return None
     sizes = {column: _escaped(value.text, limit) for column, value in values.items() if isinstance(value, Encoded)}
-    if limit is None or sum(sizes.values()) + _OVERHEAD < limit:
+    if sum(sizes.values()) + _OVERHEAD < limit:
         return None
     column = max(sizes, key=lambda column: sizes[column])
     return Excess(column, sizes[column], f"the database takes {_size(limit)} (max_allowed_packet)")
@@ -93,8 +95,8 @@ def _size(octets: int) -> str:
     return f"{octets / _MEGABYTE:.1f} MB" if octets >= _MEGABYTE else f"{octets / 1024:.0f} kB"
 
 
-def _escaped(text: str, limit: int | None) -> int:
+def _escaped(text: str, limit: int) -> int:
     """How many octets a JSON text takes in MySQL's statement, exactly where that matters."""
-    if limit is None or 2 * len(text) + _OVERHEAD < limit:
+    if 2 * len(text) + _OVERHEAD < limit:
         return len(text)
     return len(text) + sum(text.count(char) for char in "\"'\\")
