@@ -31,7 +31,8 @@ soak: $(VENV)/.test-installed servers ## Random doings and 200 kills on real boa
 	  tests/integration/test_board_model.py tests/faults/test_conductors_killed.py
 
 bench: $(VENV)/.test-installed servers ## How fast it is on this machine, beside its peers
-	@$(BIN)/python -m benchmarks.listing --rounds 3 --peer --memory
+	@mkdir -p build
+	@$(BIN)/python -m benchmarks --json build/benchmarks.json
 
 screenshots: $(VENV)/.test-installed ## Draw screenshots/ anew from the real app
 	@$(BIN)/python screenshots/make.py
