@@ -31,6 +31,7 @@ def act_on(
     act: Callable[[Operations, Sequence[Any]], list[Result]],
     *,
     question: Callable[[Sequence[Item]], str | None] = lambda _: None,
+    word: Callable[[Sequence[Item]], str] = lambda _: "",
     binned: bool = False,
     dry_run: bool = False,
     yes: bool = False,
@@ -38,6 +39,7 @@ def act_on(
 ) -> None:
     """Does ``act`` to the jobs that are selected, after asking where ``question`` says so; prints one result a job.
 
+    :param word: what has to be typed for a yes; empty: ``y`` does.
     :raises Exit: with 1, when any of it was not done.
     """
     from conductor_console.cli import shapes
@@ -49,7 +51,7 @@ def act_on(
     with opened as place:
         chosen, missing = selection.among(items(place, binned=binned))
         asked = question(chosen) if chosen and not dry_run and not yes else None
-        if asked is not None and not _agreed(asked, chosen):
+        if asked is not None and not _agreed(asked, chosen, word(chosen)):
             output.tell("nothing was done")
             raise typer.Exit(1)
         results = [] if dry_run else act(place.operations, [item.entry for item in chosen])
@@ -67,14 +69,14 @@ def act_on(
         raise typer.Exit(1)
 
 
-def _agreed(question: str, items: Sequence[Item]) -> bool:
+def _agreed(question: str, items: Sequence[Item], word: str) -> bool:
     from conductor_console.cli import shapes
     from conductor_console.errors import UsageError
 
     if not output.interactive():
         raise UsageError(f"{question} There is no terminal to ask on: add --yes")
     output.show(shapes.job_table(items))
-    return output.ask(question)
+    return output.ask(question, word)
 
 
 def _would(verb: str, chosen: Sequence[Item], gone: Sequence[Result], *, as_json: bool) -> None:

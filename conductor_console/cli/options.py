@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 BoardUrl = Annotated[
-    str, typer.Argument(metavar="BOARD", help="zk://h1:2181,h2:2181/taskflow/jobs or sqlite:////srv/board.db")
+    str,
+    typer.Argument(
+        metavar="BOARD", help="zk://h1:2181,h2:2181/taskflow/jobs, sqlite:////srv/board.db, or a profile's name"
+    ),
 ]
 StoreUrl = Annotated[
     str | None,

@@ -114,8 +114,9 @@ def interactive() -> bool:
     return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
-def ask(question: str) -> bool:
-    """Asks a yes-or-no question; anything but ``y`` or ``yes`` is no."""
-    sys.stdout.write(f"{question} [y/N] ")
+def ask(question: str, word: str = "") -> bool:
+    """Asks a yes-or-no question; anything but ``y`` or ``yes``, or the ``word`` where there is one, is no."""
+    sys.stdout.write(f"{question} Type {word} to go on: " if word else f"{question} [y/N] ")
     sys.stdout.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    said = sys.stdin.readline().strip()
+    return said == word if word else said.lower() in ("y", "yes")

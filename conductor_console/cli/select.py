@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Final, get_args
 
 from conductor_console.clock import utcnow
 from conductor_console.errors import UsageError
-from conductor_console.jobboards import postings
 from conductor_console.jobboards.base import BinEntry, JobEntry, Listing
+from conductor_console.observatory import filters
 from conductor_console.observatory.build import build_snapshot
 from conductor_console.observatory.snapshot import Health, JobView, State
-from conductor_console.observatory.views import Limits, job_view
+from conductor_console.observatory.views import binned_view
 from conductor_console.text import visible
 
 _STATES: Final = get_args(State)
@@ -41,7 +42,7 @@ class Item:
 class Selection:
     """What was asked for. Names and states narrow what the uuids, or the whole board, give.
 
-    :ivar failures_over: more unbroken failures than this.
+    :ivar failures_over: more unbroken failures than this. ``chosen``: the console's own filter.
     """
 
     uuids: Sequence[str] = ()
@@ -49,6 +50,7 @@ class Selection:
     failures_over: int | None = None
     state: str | None = None
     health: str | None = None
+    chosen: filters.Filter = filters.EVERYTHING
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state not in (*_STATES, *_HEALTHS):
@@ -59,7 +61,8 @@ class Selection:
     @property
     def empty(self) -> bool:
         """Whether it means everything."""
-        return not self.uuids and (self.name, self.failures_over, self.state, self.health) == (None,) * 4
+        narrowed = self.name, self.failures_over, self.state, self.health
+        return not self.uuids and not self.chosen and narrowed == (None,) * 4
 
     def among(self, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
         """The jobs it means, in the order of ``items``, and the uuids that are not among them.
@@ -67,7 +70,8 @@ class Selection:
         :raises UsageError: when the beginning of a uuid fits several jobs.
         """
         chosen, missing = self._named(items) if self.uuids else (list(items), [])
-        return [item for item in chosen if self._fits(item.view)], missing
+        now = utcnow()
+        return [item for item in chosen if self._fits(item.view, now)], missing
 
     def _named(self, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
         keys: set[str] = set()
@@ -83,13 +87,14 @@ class Selection:
             missing += [] if found else [text]
         return [item for item in items if item.view.key in keys], missing
 
-    def _fits(self, view: JobView) -> bool:
+    def _fits(self, view: JobView, now: datetime) -> bool:
         return (
             (self.name is None or fnmatchcase(view.entry.name, self.name))
             and (self.failures_over is None or view.failures > self.failures_over)
             # "state:cycling" means the health, as in the console's filter.
             and (self.state is None or self.state in (view.state, view.health))
             and (self.health is None or view.health == self.health)
+            and self.chosen.fits(view, now)
         )
 
 
@@ -100,27 +105,7 @@ def on_board(listing: Listing) -> list[Item]:
 
 def in_bin(listing: Listing) -> list[Item]:
     """The jobs in the bin, newest first."""
-    return [Item(_binned_view(entry), entry) for entry in build_snapshot(listing, now=utcnow()).binned]
-
-
-def _binned_view(entry: BinEntry) -> JobView:
-    posting = postings.parse(entry.posting, entry.name)
-    as_job = JobEntry(
-        key=entry.key,
-        node=entry.node,
-        uuid=entry.uuid,
-        name=entry.name,
-        priority=entry.priority,
-        created_at=entry.binned_at or utcnow(),
-        details=posting.details,
-        book_uuid=posting.book_uuid,
-        book_name=posting.book_name,
-        size=len(entry.posting),
-        problem=entry.problem,
-        record=entry.record,
-    )
-    view = job_view(as_job, now=as_job.created_at, limits=Limits())
-    return replace(view, state="binned", standing="binned", created_at=None, hold_until=None)
+    return [Item(binned_view(entry), entry) for entry in build_snapshot(listing, now=utcnow()).binned]
 
 
 def short_uuids(items: Iterable[Item]) -> dict[str, str]:

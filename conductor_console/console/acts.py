@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from conductor_console.console import questions
 from conductor_console.console.background import run_aside
+from conductor_console.console.frame import Progress
 from conductor_console.console.screens.confirm import ConfirmScreen, Question
-from conductor_console.console.words import jobs, told
+from conductor_console.console.screens.pager import PagerScreen
+from conductor_console.console.words import jobs, result_lines, told, traceback_lines
 from conductor_console.jobboards.base import BinEntry
 from conductor_console.observatory.snapshot import JobView
-from conductor_console.operations import Result
+from conductor_console.operations import Course, Result
 
 if TYPE_CHECKING:
     from conductor_console.console.app import ConsoleApp
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Seconds our conductors get to let their jobs go before the console leaves anyway.
 STOP_TIMEOUT: Final = 10.0
+#: From so many jobs on, it is shown how far an act is.
+BULK: Final = 20
+#: So many jobs of a cause are asked for a traceback.
+TRIED: Final = 5
 
 
 class Acts:
@@ -30,54 +36,83 @@ class Acts:
         self._crew = crew
         self._open_replay = open_replay
         self._leaving = False
+        self._under_way: dict[Course, str] = {}
+        self.results: list[Result] = []
+        """What came of the last act, job by job."""
 
     # -- the board -------------------------------------------------------------------------------------------------
-    def bin(self, targets: Sequence[JobView], hidden: int = 0) -> None:
-        """To the bin: at once when nobody holds them and all are in sight, else after a question."""
+    def bin(self, targets: Sequence[JobView], hidden: int = 0, *, ask: bool = False) -> None:
+        """To the bin: at once when nobody holds them and all are in sight, else (or with ``ask``) after a question."""
         if not self._may(targets):
             return
-        if hidden or any(job.owner is not None for job in targets):
+        if ask or hidden or any(job.owner is not None for job in targets):
             self._ask(questions.binning(targets, self._app.now(), hidden), {"bin": lambda: self._bin(targets)})
         else:
             self._bin(targets)
 
     def _bin(self, targets: Sequence[JobView]) -> None:
-        self._do("bin", lambda: self._hand.bin([job.entry for job in targets]))
+        entries = [job.entry for job in targets]
+        self._do("bin", lambda course: self._hand.bin(entries, course=course))
 
-    def delete(self, targets: Sequence[JobView]) -> None:
+    def delete(self, targets: Sequence[JobView], hidden: int = 0) -> None:
         """For good; always asks."""
         if self._may(targets):
+            entries = [job.entry for job in targets]
             self._ask(
-                questions.deletion(targets, self._app.now()),
+                questions.deletion(targets, self._app.now(), hidden),
                 {
-                    "delete": lambda: self._do("delete", lambda: self._hand.delete([job.entry for job in targets])),
+                    "delete": lambda: self._do("delete", lambda course: self._hand.delete(entries, course=course)),
                     "bin": lambda: self._bin(targets),
                 },
             )
 
-    def retry(self, targets: Sequence[JobView]) -> None:
-        """Ends the holds."""
+    def retry(self, targets: Sequence[JobView], *, ask: bool = False) -> None:
+        """Ends the holds, with ``ask`` after a question."""
         if not self._may(targets):
             return
-        if all(job.owner is not None for job in targets):
+        free = [job for job in targets if job.owner is None]
+        if not free:
             self._app.say("Claimed now: there is no hold to end", "amber")
             return
-        entries = [job.entry for job in targets if job.owner is None]
-        self._do("retry", lambda: self._hand.retry(entries))
 
-    def restore(self, targets: Sequence[BinEntry]) -> None:
-        """Back on the board."""
+        def retry() -> None:
+            self._do("retry", lambda course: self._hand.retry([job.entry for job in free], course=course))
+
+        if ask:
+            self._ask(questions.retrying(free, self._app.now()), {"retry": retry})
+        else:
+            retry()
+
+    def restore(self, targets: Sequence[BinEntry], hidden: int = 0) -> None:
+        """Back on the board; asks where a filter hides some of them."""
+        if not self._may(targets):
+            return
+
+        def restore() -> None:
+            self._do("restore", lambda course: self._hand.restore(targets, course=course))
+
+        if hidden:
+            self._ask(questions.restoring(targets, self._app.now(), hidden), {"restore": restore})
+        else:
+            restore()
+
+    def purge(self, targets: Sequence[BinEntry], hidden: int = 0) -> None:
+        """Out of the bin for good; always asks, for a typed word."""
         if self._may(targets):
-            self._do("restore", lambda: self._hand.restore(targets))
+            self._ask(
+                questions.purging(targets, self._app.now(), hidden),
+                {"purge": lambda: self._do("purge", lambda course: self._hand.delete(targets, course=course))},
+            )
 
     def undo(self) -> None:
-        """Takes the last move to the bin, or restore, back."""
+        """Takes the last act back."""
         if not self._may((None,)):
             return
-        if not self._hand.can_undo:
+        label = self._hand.can_undo
+        if not label:
             self._app.say("Nothing to undo", "soft")
             return
-        self._do("undo", self._hand.undo)
+        self._do("undo", lambda course: self._hand.undo(course), label)
 
     def _may(self, targets: Sequence[object]) -> bool:
         frame = self._app.frame
@@ -97,12 +132,67 @@ class Acts:
 
         self._app.push(ConfirmScreen(question), answered)
 
-    def _do(self, verb: str, work: Callable[[], list[Result]]) -> None:
-        def then(results: list[Result]) -> None:
-            self._app.after_act(results)
-            self._app.say(*told(verb, results))
+    def _do(self, verb: str, work: Callable[[Course], list[Result]], label: str = "") -> None:
+        """Does it on a thread of its own; the board's keys stay alive, and ``x`` stops it."""
+        course = Course()
+        self._under_way[course] = verb
 
-        run_aside(self._app, f"operation-{verb}", work, then)
+        def whole() -> list[Result]:
+            try:
+                return work(course)
+            finally:
+                self._under_way.pop(course, None)
+
+        def then(results: list[Result]) -> None:
+            self.results = results
+            self._app.after_act(results)
+            self._app.say(*told(verb, results, label))
+            if self._leaving and not self._under_way:
+                self._leaving = False
+                self.leave()
+
+        run_aside(self._app, f"operation-{verb}", whole, then)
+
+    # -- an act on many jobs -----------------------------------------------------------------------------------------
+    def progress(self) -> Progress | None:
+        """The act on many jobs that is under way; the one that began last, where there are several."""
+        for course, verb in reversed(list(self._under_way.items())):
+            if course.total >= BULK:
+                return Progress(verb, course.done, course.total, course.stopped)
+        return None
+
+    def stop(self) -> None:
+        """Begins nothing more of what is under way."""
+        for course in list(self._under_way):
+            course.stop()
+        self._app.deliver()
+
+    def tell_results(self) -> None:
+        """What came of each job of the last act."""
+        if not self.results:
+            self._app.say("Nothing was done yet", "soft")
+            return
+        self._app.push(PagerScreen(f"What came of {jobs(len(self.results))}", list(result_lines(self.results))))
+
+    # -- causes ----------------------------------------------------------------------------------------------------
+    def traceback(self, targets: Sequence[JobView]) -> None:
+        """The full traceback of the first of some jobs of which the store has one."""
+        looked = targets[:TRIED]
+
+        def work() -> tuple[str, list[tuple[str, str]]]:
+            for job in looked:
+                if found := self._app.source.traceback(job.entry):
+                    return job.name, found
+            return "", []
+
+        def then(found: tuple[str, list[tuple[str, str]]]) -> None:
+            name, tracebacks = found
+            if not tracebacks:
+                self._app.say("No traceback is stored: it needs --store URL, and a flow whose task failed", "soft")
+                return
+            self._app.push(PagerScreen(f"{name}: tracebacks", list(traceback_lines(tracebacks))))
+
+        run_aside(self._app, "traceback", work, then)
 
     # -- our conductors --------------------------------------------------------------------------------------------
     def scale(self, by: int) -> None:
@@ -177,8 +267,13 @@ class Acts:
 
     # -- leaving ---------------------------------------------------------------------------------------------------
     def leave(self) -> None:
-        """Lets our conductors put their jobs down first; a second call leaves at once."""
+        """Stops what is being done to many jobs, and lets our conductors put their jobs down; again: leaves at once."""
         crew = self._crew
+        if self._under_way and not self._leaving:
+            self._leaving = True
+            self.stop()
+            self._app.say("Finishing what is under way, no more is begun; q again leaves at once", "amber", stays=True)
+            return
         if self._leaving or crew is None or not crew.workers():
             self._app.exit()
             return

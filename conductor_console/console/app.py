@@ -23,11 +23,15 @@ from conductor_console.console.frame import Frame
 from conductor_console.console.layout import fold
 from conductor_console.console.messages import Failed, Finished
 from conductor_console.console.screens.bin import BinScreen
+from conductor_console.console.screens.claims import ClaimsScreen
 from conductor_console.console.screens.conductors import ConductorsScreen
 from conductor_console.console.screens.confirm import ConfirmScreen
 from conductor_console.console.screens.events import EventsScreen
+from conductor_console.console.screens.failures import FailuresScreen
+from conductor_console.console.screens.filtered import FilteredScreen
 from conductor_console.console.screens.help import HelpScreen
 from conductor_console.console.screens.jobs import JobsScreen
+from conductor_console.console.screens.pager import PagerScreen
 from conductor_console.console.screens.view import ViewScreen
 from conductor_console.console.sources import Crew, Hand, OpenReplay, SnapshotSource
 from conductor_console.operations import Result
@@ -51,6 +55,8 @@ class ConsoleApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = []
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "jobs": JobsScreen,
+        "claims": ClaimsScreen,
+        "failures": FailuresScreen,
         "bin": BinScreen,
         "conductors": ConductorsScreen,
         "events": EventsScreen,
@@ -80,7 +86,7 @@ class ConsoleApp(App[int]):
         for each in themes.css_themes():
             self.register_theme(each)
         self.theme = palette.name
-        self._source = observatory
+        self.source = observatory
         self._operator = operator
         self._read_only = read_only
         self._notice = ("", "soft")
@@ -88,7 +94,6 @@ class ConsoleApp(App[int]):
         self._second = 0
         self._resting_until = 0.0
         self.now = now
-        self._standing = ""
         self.painted = threading.Event()
         """Set once the first screen has been painted: from then on other work may take its share."""
         self.acts = Acts(self, operations, fleet, open_replay)
@@ -96,7 +101,7 @@ class ConsoleApp(App[int]):
 
     # -- frames ----------------------------------------------------------------------------------------------------
     def _framed(self) -> Frame:
-        now, snapshot = self.now(), self._source.snapshot()
+        now, snapshot = self.now(), self.source.snapshot()
         if self._notice[0] and now.timestamp() > self._notice_until:
             self._notice = ("", "soft")
         screen = self.screen_stack[-1] if self._running and self.screen_stack else None
@@ -107,8 +112,9 @@ class ConsoleApp(App[int]):
             operator=self._operator,
             view=screen.view if isinstance(screen, ViewScreen) else self.current_mode,
             read_only=self._read_only or snapshot.read_only,
-            step=self._source.step,
-            notice=self._notice if self._notice[0] else (self._standing, "soft"),
+            step=self.source.step,
+            notice=self._notice,
+            progress=self.acts.progress(),
         )
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -124,7 +130,8 @@ class ConsoleApp(App[int]):
         if time.perf_counter() < self._resting_until:
             return
         second = int(self.now().timestamp())
-        if self._source.snapshot().version != self.frame.snapshot.version or second != self._second:
+        moved = self.source.snapshot().version != self.frame.snapshot.version
+        if moved or second != self._second or self.acts.progress() != self.frame.progress:
             self._second = second
             self.deliver()
 
@@ -135,7 +142,7 @@ class ConsoleApp(App[int]):
         began = time.perf_counter()
         self.frame = self._framed()
         for screen in self.screen_stack:
-            if isinstance(screen, (ViewScreen, ConfirmScreen, HelpScreen)) and screen.is_mounted:
+            if isinstance(screen, (ViewScreen, ConfirmScreen, HelpScreen, PagerScreen)) and screen.is_mounted:
                 screen.take(self.frame)
         # On a board so big that this takes long (a filter, a sort), most of the time is still left for keys.
         ended = time.perf_counter()
@@ -151,11 +158,6 @@ class ConsoleApp(App[int]):
         self._notice_until = self.now().timestamp() + (3600.0 if stays else NOTICE)
         self.deliver()
 
-    def stand(self, text: str) -> None:
-        """Tells one line whenever there is nothing newer to tell; empty: no more."""
-        self._standing = text
-        self.deliver()
-
     def push(self, screen: Screen[Any], answered: Callable[[Any], None] | None = None) -> None:
         """Puts a page or a dialog over what is shown."""
         self.push_screen(screen, answered)
@@ -165,6 +167,12 @@ class ConsoleApp(App[int]):
         """Changes to another view."""
         await self.switch_mode(view)
         self.deliver()
+
+    async def show_jobs(self, filtered: str) -> None:
+        """The first view, with that filter."""
+        await self.show_view("jobs")
+        if isinstance(self.screen, JobsScreen):
+            self.screen.set_filter(filtered)
 
     def show_help(self) -> None:
         """The keys of the screen that is shown."""
@@ -199,8 +207,8 @@ class ConsoleApp(App[int]):
         """Takes marks off what was acted upon."""
         done = {result.key for result in results if result.result in ("done", "gone")}
         for screen in self.screen_stack:
-            if isinstance(screen, (JobsScreen, BinScreen)):
-                rows = screen.table.rows
+            if isinstance(screen, FilteredScreen):
+                rows = screen.filtered.rows
                 rows.marks = {key: None for key in rows.marks if key not in done}
 
     async def action_quit(self) -> None:

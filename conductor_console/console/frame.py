@@ -13,11 +13,22 @@ from conductor_console.observatory.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an act on many jobs is; ``verb`` is the act's name (``bin``)."""
+
+    verb: str
+    done: int
+    total: int
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A moment of the screen.
 
     :ivar now: the console's clock, UTC. ``notice``: one line of what just happened, and its role.
     :ivar step: where a flow that runs is now, by its uuid; empty where that is not known (yet).
+    :ivar progress: the act on many jobs that is under way.
     :ivar view: the name of the view that is shown.
     """
 
@@ -29,6 +40,7 @@ class Frame:
     read_only: bool = False
     notice: tuple[str, str] = ("", "soft")
     step: Callable[[str], str] = lambda _flow: ""
+    progress: Progress | None = None
 
     @property
     def lost(self) -> bool:

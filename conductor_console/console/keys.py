@@ -16,11 +16,16 @@ def _key(key: str, action: str, word: str, tells: str, shown: str = "", *, show:
 
 OPEN: Final = _key("enter", "open", "open", "Open the job: posting, claim, attempts, causes")
 MARK: Final = _key("space", "mark", "mark", "Mark for what comes next, or take the mark off")
-FILTER: Final = _key("slash", "filter", "filter", "Filter by a part of a text, ! inverts, esc clears", "/")
+FILTER: Final = _key("slash", "filter", "filter", "Filter: state:held fails:>3 !owner:c1 or any text; esc clears", "/")
 RETRY: Final = _key("R", "retry", "retry", "Retry now: end the hold")
 BIN: Final = _key("d", "bin", "bin", "Move to the bin; asks when one is claimed")
 DELETE: Final = _key("D", "delete", "delete", "Delete for good; always asks")
-UNDO: Final = _key("u", "undo", "undo", "Undo the last move to the bin, or restore")
+UNDO: Final = _key("u", "undo", "undo", "Undo the last act: what left comes back, what came goes again")
+LIST: Final = _key("enter", "open", "list its jobs", "List its jobs in the first view, as a filter")
+TRACEBACK: Final = _key("t", "traceback", "traceback", "The full traceback, where the store has one")
+PURGE: Final = _key("X", "purge", "purge for good", "Purge: delete from the bin for good; asks for a typed word")
+OUTCOME: Final = _key("o", "outcome", "outcome", "What came of each job of the last act", show=False)
+STOP: Final = _key("x", "stop_act", "stop", "Stop what is being done to many jobs; what is done stays done")
 RESTORE: Final = _key("r", "restore", "restore", "Put back on the board, failures forgiven")
 REPLAY: Final = _key("p", "replay", "replay", "Replay what the job's flow did")
 COPY: Final = _key("y", "copy", "copy", "Copy as text")
@@ -37,15 +42,19 @@ QUIT: Final = _key("q", "quit", "quit", "Quit; our conductors let their jobs go 
 QUIT_TOO: Final = Binding("ctrl+c,ctrl+q", "quit", show=False)
 
 #: What waits while the board cannot be reached, and what a read-only console does not do.
-ACTING: Final = frozenset({"retry", "bin", "delete", "restore", "undo"})
+ACTING: Final = frozenset({"retry", "bin", "delete", "restore", "purge", "undo"})
 #: What the footer drops first when there is no room; all of it stays in the help.
-FIRST_TO_GO: Final = ("copy", "sort", "replay", "undo", "retry", "mark", "filter", "open")
+FIRST_TO_GO: Final = ("copy", "sort", "replay", "traceback", "undo", "retry", "mark", "filter", "open")
 
 
-def shown(binding: Binding) -> Binding:
-    """The same key, for a view where it is one of the chief ones."""
+def shown(binding: Binding, word: str = "") -> Binding:
+    """The same key, for a view where it is one of the chief ones, or where another word tells better what it does."""
     return Binding(
-        binding.key, binding.action, binding.description, key_display=binding.key_display, tooltip=binding.tooltip
+        binding.key,
+        binding.action,
+        word or binding.description,
+        key_display=binding.key_display,
+        tooltip=binding.tooltip,
     )
 
 

@@ -8,24 +8,27 @@ from datetime import datetime
 from conductor_console.console.glyphs import STANDINGS
 from conductor_console.console.screens.confirm import Choice, Listed, Question
 from conductor_console.console.words import held_for, jobs, next_try, seconds_between, who
+from conductor_console.jobboards.base import BinEntry
 from conductor_console.observatory.snapshot import JobView
-from conductor_console.text import age
+from conductor_console.operations.course import purge_word
+from conductor_console.text import age, visible
 
 CANCEL = Choice("cancel", "Cancel", "cancel")
 
 
-def deletion(targets: Sequence[JobView], now: datetime) -> Question:
+def deletion(targets: Sequence[JobView], now: datetime, hidden: int = 0) -> Question:
     """Before jobs are deleted for good."""
     count = len(targets)
-    those = "this job" if count == 1 else f"these {count:,} jobs"
+    those = _those(count)
     warning, warned = _claimed(targets, "Deleting")
     return Question(
         title=f"Delete {those} for good?",
-        corner=("cannot be undone", "red"),
+        corner=("u can only post anew", "red"),
         listed=[listed(job, now) for job in targets],
         warning=warning,
         warned=warned,
         advice=(
+            *_hidden(hidden),
             _CHANGES,
             f"To keep a way back, move {'it' if count == 1 else 'them'} to the bin instead.",
         ),
@@ -40,18 +43,68 @@ def deletion(targets: Sequence[JobView], now: datetime) -> Question:
 def binning(targets: Sequence[JobView], now: datetime, hidden: int = 0) -> Question:
     """Before jobs of which some are claimed, or not in sight, go to the bin."""
     count = len(targets)
-    those = "this job" if count == 1 else f"these {count:,} jobs"
     warning, warned = _claimed(targets, "Moving")
-    notes = (f"{hidden:,} of them are hidden by the filter.",) if hidden else ()
     return Question(
-        title=f"Move {those} to the bin?",
+        title=f"Move {_those(count)} to the bin?",
         corner=("u undoes it", "soft"),
         listed=[listed(job, now) for job in targets],
         warning=warning,
         warned=warned,
-        advice=(*notes, _CHANGES),
+        advice=(*_hidden(hidden), _CHANGES),
         choices=(CANCEL, Choice("bin", f"Move {count:,} to the bin", "mild")),
     )
+
+
+def retrying(targets: Sequence[JobView], now: datetime) -> Question:
+    """Before the holds of many jobs are ended."""
+    count = len(targets)
+    return Question(
+        title=f"Retry {_those(count)} now?",
+        listed=[listed(job, now) for job in targets],
+        advice=("Their holds end; their failures stay counted.", _CHANGES),
+        choices=(CANCEL, Choice("retry", f"Retry {jobs(count)}", "mild")),
+    )
+
+
+def restoring(targets: Sequence[BinEntry], now: datetime, hidden: int) -> Question:
+    """Before jobs that are not in sight come back from the bin."""
+    count = len(targets)
+    return Question(
+        title=f"Restore {_those(count)}?",
+        corner=("u undoes it", "soft"),
+        listed=[listed_binned(entry, now) for entry in targets],
+        advice=(*_hidden(hidden), _CHANGES),
+        choices=(CANCEL, Choice("restore", f"Restore {count:,}", "mild")),
+    )
+
+
+def purging(targets: Sequence[BinEntry], now: datetime, hidden: int = 0) -> Question:
+    """Before jobs in the bin are deleted for good: asks for a typed word."""
+    count = len(targets)
+    return Question(
+        title=f"Purge {_those(count)} from the bin for good?",
+        corner=("cannot be undone", "red"),
+        listed=[listed_binned(entry, now) for entry in targets],
+        warning="Nothing brings a purged job back.",
+        warned=("Its posting and the record of its attempts go; its logbook and flows stay in the store.",),
+        advice=_hidden(hidden),
+        choices=(CANCEL, Choice("purge", f"Purge {jobs(count)}", "danger")),
+        typed=purge_word([visible(entry.name) for entry in targets]),
+    )
+
+
+def _those(count: int) -> str:
+    return "this job" if count == 1 else f"these {count:,} jobs"
+
+
+def _hidden(count: int) -> tuple[str, ...]:
+    return (f"{count:,} of them are hidden by the filter.",) if count else ()
+
+
+def listed_binned(entry: BinEntry, now: datetime) -> Listed:
+    """One job in the bin: since when, by whom."""
+    since = f"binned {age(seconds_between(entry.binned_at, now))} ago" if entry.binned_at else "binned, not known when"
+    return Listed(STANDINGS["binned"], visible(entry.name), who(visible(entry.who or "-")), since)
 
 
 _CHANGES = "A job that changes before you answer is left alone, and you are told."

@@ -61,6 +61,11 @@ class Rows(Generic[T]):
         return None if isinstance(row, Ghost) else row
 
     @property
+    def listed(self) -> int:
+        """How many rows there are in the list, vanished ones aside."""
+        return len(self._items)
+
+    @property
     def hidden_marks(self) -> int:
         """How many marked rows are not in the list now (a filter hides them)."""
         if not self.marks:

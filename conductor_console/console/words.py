@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Final
 
 from conductor_console.jobboards.attempts import FAILURES, Cause
 from conductor_console.jobboards.base import BinEntry
+from conductor_console.masking import masked
 from conductor_console.observatory.snapshot import EventView, JobView, Snapshot
 from conductor_console.operations import Result
 from conductor_console.operations.acts import BY_HAND
+from conductor_console.operations.course import NOT_REACHED
 from conductor_console.text import duration, plural, visible
 
 _PID = re.compile(r":\d+$")
@@ -63,7 +65,8 @@ def bin_reason(entry: BinEntry) -> str:
     """Why a job is in the bin, as far as anyone wrote it down: boards that share a bin know of their own jobs alone."""
     if entry.why:
         return visible(entry.why, 200)
-    return "moved by TaskFlow" if entry.record is not None else "moved by TaskFlow, or from another board of this bin"
+    by = "TaskFlow" if entry.record is not None else "TaskFlow, or from another board of this bin"
+    return f"reason unknown, moved by {by}"
 
 
 class Departures:
@@ -110,25 +113,75 @@ def _tells(event: EventView) -> tuple[bool, datetime]:
 _DONE: Final = {
     "bin": "moved to the bin",
     "delete": "deleted for good",
+    "purge": "purged",
     "restore": "restored",
     "retry": "to be retried now",
     "undo": "undone",
 }
+GERUNDS: Final = {
+    "bin": "Moving to the bin",
+    "delete": "Deleting",
+    "purge": "Purging",
+    "restore": "Restoring",
+    "retry": "Ending holds",
+    "undo": "Undoing",
+}
+_TROUBLE: Final = {"changed": "changed under you", "gone": "gone already", "refused": "refused"}
+_UNDONE_BY: Final = {"bin": ", u undoes it", "restore": ", u undoes it", "delete": ", u posts anew"}
 
 
-def told(verb: str, results: Sequence[Result]) -> tuple[str, str]:
-    """One line of what came of an act, and its role: ``2 moved to the bin, u undoes it; 1 changed under you: …``."""
+def told(verb: str, results: Sequence[Result], label: str = "") -> tuple[str, str]:
+    """One line of what came of an act, and its role: ``2 moved to the bin, u undoes it; 1 changed under you: …``.
+
+    :param label: what it was that was undone: ``move of 3 jobs to the bin``.
+    """
     done = [result for result in results if result.result == "done"]
     parts = []
     if done:
-        parts.append(f"{len(done):,} {_DONE[verb]}" + (", u undoes it" if verb in ("bin", "restore") else ""))
-    for verdict, phrase in (("changed", "changed under you"), ("gone", "gone already"), ("refused", "refused")):
-        those = [result for result in results if result.result == verdict]
+        parts.append(f"{len(done):,} {_DONE[verb]}{_UNDONE_BY.get(verb, '')}" + (f": {label}" if label else ""))
+    left = [result for result in results if result.why == NOT_REACHED]
+    if left:
+        parts.append(f"stopped, {len(left):,} left as they were")
+    trouble = {
+        phrase: [result for result in results if result.result == verdict and result.why != NOT_REACHED]
+        for verdict, phrase in _TROUBLE.items()
+    }
+    kinds = sum(1 for those in trouble.values() if those) + bool(left)
+    for phrase, those in trouble.items():
         if those:
-            why = next((result.why for result in those if result.why), "")
+            # Where there are several kinds, no line holds the reasons of all.
+            why = next((result.why for result in those if result.why and kinds == 1), "")
             parts.append(f"{len(those):,} {phrase}" + (f": {why}" if why else ""))
-    role = "red" if any(result.result == "refused" for result in results) else "text" if done else "amber"
-    return "; ".join(parts) or "Nothing to do", role
+    if len(results) - len(done) > 1:
+        parts.append("o tells each")
+    refused = any(result.result == "refused" for result in results if result.why != NOT_REACHED)
+    return "; ".join(parts) or "Nothing to do", "red" if refused else "text" if done else "amber"
+
+
+_TROUBLE_FIRST: Final = ("refused", "changed", "gone", "done")
+
+
+def _trouble(result: Result) -> tuple[int, bool]:
+    untouched = result.why == NOT_REACHED
+    return _TROUBLE_FIRST.index("gone" if untouched else result.result), untouched
+
+
+def result_lines(results: Sequence[Result]) -> Iterator[str]:
+    """What came of each job, one a line: what was not done comes first."""
+    for result in sorted(results, key=_trouble):
+        why = f"  {result.why}" if result.why else ""
+        yield f"{result.result:<8} {result.name}  {result.uuid or result.key}{why}"
+
+
+def traceback_lines(tracebacks: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The lines of some atoms' tracebacks; one that holds what looks like a secret is masked."""
+    for place_, (atom, text) in enumerate(tracebacks):
+        if place_:
+            yield ""
+        yield f"{atom}:"
+        for line in text.splitlines():
+            shown = str(masked({"line": line.strip()})["line"])
+            yield "  " + (line if shown == line.strip() else shown)
 
 
 def jobs(count: int) -> str:

@@ -96,7 +96,7 @@ class Closings:
         closing.n = n if closing.n is None else closing.n
         if cause is not None and not closing.caused and outcome in FAILURES:
             closing.caused = True
-            self._causes.add(job, cause, closing.at)
+            self._causes.add(job, cause, closing.at, closing.who or who)
 
     def _count(self, closing: _Closing) -> None:
         if closing.outcome == "consumed":

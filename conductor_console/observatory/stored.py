@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from taskflow import exceptions as excp
+
 from conductor_console.jobboards.attempts import Cause, make_cause
 from conductor_console.persistence.journal import failure_digest
 from conductor_console.persistence.rows import AtomRow
@@ -54,6 +56,30 @@ class StoredFlows:
             return None
         told = failure_digest(_failure(max(failed, key=_updated)) or {})
         return make_cause(str(told["type"]), str(told["message"]), str(told["where"] or ""))
+
+    def traceback(self, flow_uuid: str | None, book_uuid: str | None) -> list[tuple[str, str]]:
+        """The failed atoms of a flow, the newest first: their names, and their tracebacks as they are stored.
+
+        :raises StoreUnreachable: when the store does not answer.
+        """
+        if self._store is None:
+            return []
+        flow = self._flow(flow_uuid, book_uuid)
+        if flow is None:
+            return []
+        try:
+            atoms = self._store.flow_rows(flow).atoms
+        except excp.NotFound:
+            return []
+        told = []
+        for atom in sorted(atoms, key=_updated, reverse=True):
+            failure = _failure(atom) or {}
+            text = str(failure.get("traceback_str") or "").rstrip()
+            if failure:
+                error = failure_digest(failure)
+                # As Python prints it: the frames, then what was raised.
+                told.append((atom.name, f"{text}\n{error['type']}: {error['message']}".lstrip("\n")))
+        return told
 
     def _flow(self, flow_uuid: str | None, book_uuid: str | None) -> str | None:
         if flow_uuid is not None or self._store is None or book_uuid is None:

@@ -1,7 +1,19 @@
 """What an operator may do: bin, delete, restore, retry, post, undo; guarded and audited in one place."""
 
-from conductor_console.operations.acts import Operations, Result, Verdict
+from conductor_console.operations.acts import Intent, Operations, Result, Verdict
 from conductor_console.operations.audit import Audit, AuditFailed, FileAudit, StoreAudit
+from conductor_console.operations.course import Course
 from conductor_console.operations.posting import PostRequest
 
-__all__ = ["Audit", "AuditFailed", "FileAudit", "Operations", "PostRequest", "Result", "StoreAudit", "Verdict"]
+__all__ = [
+    "Audit",
+    "AuditFailed",
+    "Course",
+    "FileAudit",
+    "Intent",
+    "Operations",
+    "PostRequest",
+    "Result",
+    "StoreAudit",
+    "Verdict",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,8 @@ from conductor_console.observatory.snapshot import (
     Snapshot,
 )
 from conductor_console.observatory.views import Limits, job_view, sort_key
-from conductor_console.operations import Result
+from conductor_console.operations import Course, Result
+from conductor_console.operations.course import NOT_REACHED, each
 
 NOW = datetime(2026, 3, 14, 3, 14, 7, tzinfo=UTC)
 BOARD = "zk1,zk2,zk3/octavia_jobboard"
@@ -115,7 +117,7 @@ def job(
         book_name=None if problem else f"book of {name}",
         size=size,
         problem=problem,
-        claim=Claim(owner, "0x1f3", ago(seconds=held)) if owner else None,
+        claim=Claim(owner, "0x1f3", ago(seconds=held), session=f"0x10000{hash_of(owner):08x}") if owner else None,
         record=record,
     )
     return job_view(entry, now=NOW, limits=LIMITS, owner_alive=alive)
@@ -214,10 +216,23 @@ def bin_entry(name: str, minutes: float, who: str, why: str, failures: int = 8, 
     )
 
 
+_RISING = (0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 7)
+
+
 def cause_view(error: Cause, count: int, jobs: int) -> CauseView:
     """A cause that so many failures of so many jobs share."""
+    share = count * 17 // 38
+    told = (("c1@ctl-a:4121", count - 2 * (share * 2 // 3)), *((name, share * 2 // 3) for name in ("c2@ctl-b", "c4")))
+    last = int(NOW.timestamp()) // 300
     return CauseView(
-        error.fingerprint, error, count, tuple(f"job {n}" for n in range(jobs)), ago(minutes=43), ago(seconds=8)
+        error.fingerprint,
+        error,
+        count,
+        tuple(f"job {n}" for n in range(jobs)),
+        ago(minutes=43),
+        ago(seconds=8),
+        conductors=tuple((name, number) for name, number in told if number),
+        bars=tuple((last - 11 + place, number) for place, number in enumerate(_RISING) if count >= 14),
     )
 
 
@@ -284,6 +299,7 @@ class FrozenSource:
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self.now = NOW
         self._snapshot = snapshot or picture()
+        self.tracebacks: dict[str, list[tuple[str, str]]] = {}
 
     def snapshot(self) -> Snapshot:
         return self._snapshot
@@ -291,6 +307,10 @@ class FrozenSource:
     def step(self, flow_uuid: str) -> str:
         """Where a flow is; what is drawn in the mock-up."""
         return "attach-vip, step 8 of 11"
+
+    def traceback(self, entry: JobEntry) -> list[tuple[str, str]]:
+        """The tracebacks of a job, by its name."""
+        return self.tracebacks.get(entry.name, [])
 
     def show(self, snapshot: Snapshot) -> None:
         """Another picture; its version is made newer than the last."""
@@ -313,31 +333,41 @@ class RecordedHand:
         self.answer: Mapping[str, tuple[str, str]] = {}
         self.can_undo = ""
         self.error: Exception | None = None
+        self.gate: threading.Semaphore | None = None
+        """Where there is one, a job is acted upon once it lets it."""
 
-    def _did(self, verb: str, targets: Sequence[JobEntry | BinEntry]) -> list[Result]:
+    def _did(self, verb: str, targets: Sequence[JobEntry | BinEntry], course: Course | None) -> list[Result]:
         self.calls.append((verb, [target.name for target in targets]))
         if self.error is not None:
             raise self.error
-        results = []
-        for target in targets:
+
+        def one(target: JobEntry | BinEntry) -> Result:
+            if self.gate is not None:
+                self.gate.acquire(timeout=20)
             verdict, why = self.answer.get(target.name, ("done", ""))
-            results.append(Result(target.key, target.uuid, target.name, verdict, why))  # type: ignore[arg-type]
-        return results
+            return Result(target.key, target.uuid, target.name, verdict, why)  # type: ignore[arg-type]
 
-    def bin(self, targets: Sequence[JobEntry], why: str = "by an operator") -> list[Result]:
+        def skipped(target: JobEntry | BinEntry) -> Result:
+            return Result(target.key, target.uuid, target.name, "refused", NOT_REACHED)
+
+        return each(targets, one, skipped, course)
+
+    def bin(
+        self, targets: Sequence[JobEntry], why: str = "by an operator", course: Course | None = None
+    ) -> list[Result]:
         self.can_undo = "move to the bin"
-        return self._did("bin", targets)
+        return self._did("bin", targets, course)
 
-    def delete(self, targets: Sequence[JobEntry | BinEntry]) -> list[Result]:
-        return self._did("delete", targets)
+    def delete(self, targets: Sequence[JobEntry | BinEntry], course: Course | None = None) -> list[Result]:
+        return self._did("delete", targets, course)
 
-    def restore(self, targets: Sequence[BinEntry]) -> list[Result]:
-        return self._did("restore", targets)
+    def restore(self, targets: Sequence[BinEntry], course: Course | None = None) -> list[Result]:
+        return self._did("restore", targets, course)
 
-    def retry(self, targets: Sequence[JobEntry]) -> list[Result]:
-        return self._did("retry", targets)
+    def retry(self, targets: Sequence[JobEntry], course: Course | None = None) -> list[Result]:
+        return self._did("retry", targets, course)
 
-    def undo(self) -> list[Result]:
+    def undo(self, course: Course | None = None) -> list[Result]:
         self.calls.append(("undo", []))
         self.can_undo = ""
         return [Result("key", None, "name", "done")]

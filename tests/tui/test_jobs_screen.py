@@ -10,6 +10,7 @@ import pytest
 
 from conductor_console.console import layout
 from conductor_console.jobboards.base import Connection
+from conductor_console.observatory import filters
 from tests.tui.board import BOARD, FIRST, NOW, FrozenSource, RecordedHand, bin_entry, job, picture
 from tests.tui.driving import desk
 
@@ -122,7 +123,7 @@ async def test_deleting_always_asks_and_cancel_has_the_focus() -> None:
     async with desk(small()) as at:
         await at.press("space", "space", "space", "D")
         assert "Delete these 3 jobs for good?" in at.text
-        assert "cannot be undone" in at.text
+        assert "u can only post anew" in at.text
         assert "One is claimed by a live conductor." in at.text
         assert "running now, for 2:03" in at.line("claimed-job")
         assert "failed 4 of 8" in at.line("cycling-job")
@@ -204,14 +205,52 @@ async def test_the_filter_lists_what_matches_as_it_is_typed_and_escape_clears_it
         ("neutron/base", {"cycling-job", "held-job"}),
         (WAITING.key[:8], {"waiting-job"}),
         ("[", set()),
+        ("state:cycling", {"cycling-job"}),
+        ("!state:claimed fails:0", {"waiting-job", "other-job"}),
+        ("age:>55m", {"cycling-job"}),
     ],
 )
 async def test_the_filter_looks_through_name_uuid_owner_state_and_cause(needle: str, names: set[str]) -> None:
     async with desk(small()) as at:
-        at.table.filter(needle)
+        at.table.filter(filters.parse(needle))
         await at.pilot.pause()
         assert {row.name for row in at.table.rows.shown} == names  # type: ignore[union-attr]
         assert names or "None of 5 jobs matches" in at.text
+
+
+async def test_a_bad_term_is_told_while_it_is_typed_and_the_list_stays_as_it_was() -> None:
+    async with desk(small(), size=(80, 24)) as at:
+        await at.press("slash", *"held")
+        assert "Filter 'held': 2 of 5" in at.text
+        await at.press("space", "!")
+        assert at.line("! inverts the term after it (example: !state:claimed)")
+        assert at.table.shown == 2
+        await at.press("enter")
+        assert at.text.splitlines()[-1].split() == ["enter", "keep", "esc", "clear"]
+        await at.press(*"xy:")
+        assert at.line("no field 'xy', there are state, health, owner")
+        await at.press(*["backspace"] * 9, *"!state:h")
+        assert "Filter '!state:h': 3 of 5" in at.text
+        await at.press("enter")
+        assert "Filter '!state:h': 3 of 5; esc clears it" in at.text
+
+
+async def test_what_a_filter_shows_and_hides_adds_up_whatever_moves() -> None:
+    async with desk(small()) as at:
+        await at.press("slash", *"fails:>0", "enter")
+        assert "Filter 'fails:>0': 2 of 5" in at.text
+        at.source.show(picture((CYCLING, CLAIMED, WAITING, OTHER), binned=()))
+        await at.deliver()
+        assert "gone" in at.line("held-job")
+        assert "Filter 'fails:>0': 1 of 4" in at.text
+        at.source.show(picture((CLAIMED, WAITING, OTHER, HELD, CYCLING, job("third", failures=1, hold=2)), binned=()))
+        await at.deliver()
+        assert "Filter 'fails:>0': 3 of 6" in at.text
+        await at.press("slash")
+        assert at.table.chosen.text == "fails:>0"
+        await at.press("escape")
+        assert at.table.shown == 6
+        assert "Filter" not in at.text
 
 
 async def test_what_a_filter_hides_is_not_acted_upon_without_a_question() -> None:
@@ -353,18 +392,22 @@ async def test_the_help_is_made_from_the_keys_that_act() -> None:
         assert "fails again and again" in at.text
         await at.press("escape")
         assert "always asks" not in at.text
-        await at.press("2", "question_mark")
+        await at.press("4", "question_mark")
         assert "Put back on the board" in at.text
         assert "always asks" not in at.text
 
 
 async def test_changing_views_keeps_where_one_was() -> None:
     async with desk(small()) as at:
-        await at.press("down", "down", "2")
+        await at.press("down", "down", "4")
         assert "Nothing is in the bin" in at.text
+        await at.press("2")
+        assert "c1@ctl-a" in at.line("claimed-job")
         await at.press("3")
+        assert "PlugVIPException" in at.text
+        await at.press("5")
         assert "its session ended" in at.text
-        await at.press("4")
+        await at.press("6")
         assert "c3@ctl-b crashed" in at.text
         await at.press("1")
         assert at.table.rows.cursor == CLAIMED.key

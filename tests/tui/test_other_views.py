@@ -77,7 +77,7 @@ def held() -> Iterator[threading.Event]:
 
 async def test_the_bin_gives_back_what_is_marked() -> None:
     async with desk() as at:
-        await at.press("2")
+        await at.press("4")
         assert "3 in the bin" in at.text
         assert "after 8 failures: PlugVIPException" in at.text
         assert "#8 ✗ abandoned" in at.text
@@ -99,7 +99,7 @@ async def test_conductors_are_scaled_and_paused() -> None:
         await at.until(lambda: crew.paused == {"w1", "w2"}, "all paused")
         await at.press("P")
         await at.until(lambda: not crew.paused, "all resumed")
-        await at.press("3", "end", "up", "P")
+        await at.press("5", "end", "up", "P")
         await at.until(lambda: crew.paused == {"w2"}, "the chosen one paused")
         await at.press("home", "P")
         assert "runs elsewhere" in at.text
@@ -248,7 +248,7 @@ async def test_events_tell_each_thing_once() -> None:
     )
     for size in ((120, 36), (80, 24)):
         async with desk(FrozenSource(picture((), events=events)), size=size) as at:
-            await at.press("4")
+            await at.press("6")
             lines = [line.split() for line in at.text.splitlines()]
             assert ["order-1", "done", "by", "w1", "after", "0:02"] in [line[-6:] for line in lines]
             assert ["connection", "lost:", "no", "answer"] in [line[-4:] for line in lines]

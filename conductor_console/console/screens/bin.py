@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -14,45 +15,83 @@ from conductor_console.console.glyphs import shape
 from conductor_console.console.messages import CursorMoved
 from conductor_console.console.paint import Line
 from conductor_console.console.rows import Ghost
-from conductor_console.console.screens.view import ViewScreen
+from conductor_console.console.screens.filtered import FilteredScreen
 from conductor_console.console.widgets.attempts import attempt_lines
 from conductor_console.console.widgets.counts import Counts, views_hint
-from conductor_console.console.widgets.keyed_table import KeyedTable
+from conductor_console.console.widgets.filtered_table import FilteredTable
 from conductor_console.console.widgets.panel import Panel
-from conductor_console.console.words import bin_reason, seconds_between, who
+from conductor_console.console.words import bin_reason, jobs, seconds_between, who
 from conductor_console.jobboards.base import BinEntry
-from conductor_console.text import age, clock_time, elide_end, elide_middle, visible
+from conductor_console.observatory.filters import Filter
+from conductor_console.observatory.snapshot import JobView
+from conductor_console.observatory.views import binned_view
+from conductor_console.text import age, clock_time, elide_end, elide_middle, plural, visible
+from conductor_console.text import width as cells_of
+
+#: Cells of the last cause, where there is room for it.
+CAUSE: Final = 24
 
 
 class _BinCounts(Counts):
     def counts(self, frame: Frame, width: int) -> Line:
-        count = len(frame.snapshot.binned)
-        line = Line().gap(1).put(f"{count:,}", "text", bold=True).gap(1).put("in the bin", "soft")
-        note = views_hint(frame) or "kept until restored"
+        binned = frame.snapshot.binned
+        line = Line().gap(1).put(f"{len(binned):,}", "text", bold=True).gap(1).put("in the bin", "soft")
+        note = views_hint(frame) or "kept until restored or purged"
+        reasons = Counter(bin_reason(entry).partition(":")[0] for entry in binned)
+        for reason, count in reasons.most_common(3):
+            if line.cells + 4 + len(f"{count:,}") + cells_of(reason) + 3 + len(note) > width:
+                break
+            line.gap(3).put(f"{count:,}", bold=True).gap(1).put(reason, "soft")
         return line.right(note, "dim", end=width - 1)
 
 
-class BinTable(KeyedTable[BinEntry]):
-    """Newest first."""
+class BinTable(FilteredTable[BinEntry]):
+    """Newest first; what nobody dated comes last."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._views: dict[str, tuple[BinEntry, JobView]] = {}
 
     def key_of(self, row: BinEntry) -> str:
         return row.key
 
+    def view_of(self, row: BinEntry) -> JobView:
+        known = self._views.get(row.key)
+        if known is None or known[0] is not row:
+            known = self._views[row.key] = (row, binned_view(row))
+        return known[1]
+
+    def all_rows(self, frame: Frame) -> Sequence[BinEntry]:
+        return frame.snapshot.binned
+
+    def filter(self, chosen: Filter) -> None:
+        if not chosen:
+            self._views = {}
+        super().filter(chosen)
+
     def list_rows(self, frame: Frame) -> None:
         binned = frame.snapshot.binned
         present = {entry.key: entry for entry in binned}
-        self.rows.take(binned, present, frame.now, lambda _: "no longer in the bin")
+        listed = self.fitting(binned, frame.data_now)
+        self.rows.take(listed, present, frame.now, lambda _: "no longer in the bin")
 
     def _columns(self, cells: int) -> tuple[int, int, int, int]:
         """Cells of the name, and where ``binned``, ``by`` and ``why`` begin."""
-        name = 36 if cells >= 100 else 28
+        name = 36 if cells >= 100 else 26
         binned = 3 + name + 2
         return name, binned, binned + 9, binned + 9 + (19 if cells >= 100 else 12)
+
+    def _cause_at(self, cells: int) -> int:
+        """Where the last cause begins; 0 where there is no room for it."""
+        return cells - 1 - 5 - 2 - CAUSE if cells >= 130 else 0
 
     def heads(self, frame: Frame, width: int) -> Line:
         _, binned, by, why = self._columns(width)
         line = Line(frame.palette).to(3).put("name", "dim").to(binned).put("binned", "dim").to(by).put("by", "dim")
-        return line.to(why).put("why", "dim").right("fails", "dim", end=width - 1)
+        line.to(why).put("why", "dim")
+        if cause := self._cause_at(width):
+            line.to(cause).put("last cause", "dim")
+        return line.right("fails", "dim", end=width - 1)
 
     def draw(self, frame: Frame, row: BinEntry, line: Line, chosen: bool, width: int) -> None:
         name, binned, by, why = self._columns(width)
@@ -60,7 +99,13 @@ class BinTable(KeyedTable[BinEntry]):
         since = f"{age(seconds_between(row.binned_at, frame.data_now))} ago" if row.binned_at else "-"
         line.put(since, "soft" if row.binned_at else "line").to(by)
         line.put(elide_middle(who(visible(row.who or "-")), why - by - 2, shape("⋯")), "text" if row.who else "line")
-        line.to(why).put(elide_end(row.problem or bin_reason(row), width - 9 - why, shape("⋯")))
+        cause = self._cause_at(width)
+        end = cause - 2 if cause else width - 8
+        line.to(why).put(elide_end(row.problem or bin_reason(row), end - why, shape("⋯")))
+        if cause:
+            last = row.record.cause if row.record else None
+            told = elide_end(visible(last.type), CAUSE, shape("⋯")) if last else "-"
+            line.to(cause).put(told, "soft" if last else "line")
         failures = row.record.failures if row.record else 0
         line.right(str(failures) if failures else "-", "amber" if failures > 1 else "line", end=width - 1)
 
@@ -69,6 +114,8 @@ class BinTable(KeyedTable[BinEntry]):
         line.put(elide_middle(visible(ghost.item.name), name, shape("⋯")), "dim").to(binned).put(ghost.why, "soft")
 
     def empty(self, frame: Frame) -> Sequence[Line]:
+        if self.chosen and frame.snapshot.binned:
+            return self.nothing_fits(frame, f"{jobs(len(frame.snapshot.binned))} in the bin")
         return [Line(frame.palette), Line(frame.palette).to(3).put("Nothing is in the bin", "soft")]
 
 
@@ -91,7 +138,12 @@ class _BinDetail(Panel):
         title = elide_middle(visible(entry.name), max(12, width - 30), shape("⋯"))
         drawn = [Line(palette).gap(1).section(title, when, end=width - 1)]
         for label, text in (("uuid", entry.uuid or "none"), ("was", entry.node), ("why", bin_reason(entry))):
-            drawn.append(Line(palette).gap(2).put(label, "dim").to(12).put(elide_end(text, width - 13, shape("⋯"))))
+            drawn.append(Line(palette).gap(2).put(label, "dim").to(14).put(elide_end(text, width - 15, shape("⋯"))))
+        cause = entry.record.cause if entry.record is not None else None
+        if cause is not None and height >= 12:
+            line = Line(palette).gap(2).put("last cause", "dim").to(14).put(cause.type, "red", bold=True)
+            told = f": {visible(cause.message)}" if cause.message else ""
+            drawn.append(line.put(elide_end(told, max(0, width - 1 - line.cells), shape("⋯"))))
         if entry.record is not None and entry.record.history:
             drawn += attempt_lines(entry.record.history, frame, palette, width, height - len(drawn) - 2)
         drawn += [Line(palette)] * max(0, height - len(drawn) - 1)
@@ -99,14 +151,16 @@ class _BinDetail(Panel):
         return [*drawn[: height - 1], Line(palette).gap(1).put(elide_end(told, width - 2, shape("⋯")), "soft")]
 
 
-class BinScreen(ViewScreen):
-    """View 2."""
+class BinScreen(FilteredScreen):
+    """From here jobs go back to the board, or for good."""
 
     view = "bin"
     AUTO_FOCUS = "BinTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         keys.RESTORE,
         keys.MARK,
+        keys.FILTER,
+        keys.PURGE,
         keys.REPLAY,
         keys.UNDO,
         keys.COPY,
@@ -121,6 +175,7 @@ class BinScreen(ViewScreen):
     def body(self) -> ComposeResult:
         yield BinTable()
         yield _BinDetail()
+        yield from self.filter_line()
 
     @property
     def table(self) -> BinTable:
@@ -140,11 +195,11 @@ class BinScreen(ViewScreen):
     def action_mark(self) -> None:
         self.table.toggle_mark()
 
-    def action_clear(self) -> None:
-        self.table.clear_marks()
-
     def action_restore(self) -> None:
-        self.console_app.acts.restore(self.table.rows.targets())
+        self.console_app.acts.restore(self.table.rows.targets(), self.table.hidden_marks)
+
+    def action_purge(self) -> None:
+        self.console_app.acts.purge(self.table.rows.targets(), self.table.hidden_marks)
 
     def action_replay(self) -> None:
         entry = self.table.rows.current
@@ -156,4 +211,4 @@ class BinScreen(ViewScreen):
             "\t".join(visible(part) for part in (entry.name, entry.key, entry.who or "-", bin_reason(entry)))
             for entry in self.table.rows.targets()
         ]
-        self.console_app.copy("\n".join(rows), f"{len(rows)} line{'s' if len(rows) != 1 else ''}")
+        self.console_app.copy("\n".join(rows), plural(len(rows), "line"))

@@ -15,7 +15,7 @@ from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from conductor_console.console.frame import Frame
 from conductor_console.console.glyphs import Sign, ascii_only, shape
@@ -29,6 +29,7 @@ WIDEST: Final = 90
 #: Border and padding at both sides, and the lines that are neither list nor text.
 _SIDES: Final = 6
 _AROUND: Final = 11
+_TYPING: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Choice:
 class Question:
     """What is asked.
 
+    :ivar typed: what has to be typed before the button that destroys does anything; empty: nothing.
     :ivar corner: a word at the right of the title, with its role. ``warning``: in red what is special, if anything is,
         with ``warned`` below it. ``advice``: soft lines.
     """
@@ -66,6 +68,7 @@ class Question:
     warning: str = ""
     warned: Sequence[str] = ()
     advice: Sequence[str] = ()
+    typed: str = ""
 
     def as_text(self) -> str:
         """The question and its list, for the clipboard."""
@@ -164,7 +167,33 @@ class Button(Widget, can_focus=True):
         self.action_press()
 
     def action_press(self) -> None:
-        self.screen.dismiss(self.choice.value)
+        if isinstance(self.screen, ConfirmScreen):
+            self.screen.choose(self.choice)
+
+
+class _Typed(Input):
+    """Where the word is typed; enter chooses what it stands before."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.typed", show=False)]
+
+    def __init__(self, word: str) -> None:
+        super().__init__(id="typed", compact=True)
+        self.cursor_blink = False
+        self.word = word
+        self.styles.width = len(word) + 8
+
+
+class _Says(Panel):
+    """One line before the place where something is typed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._says = text
+        self.styles.width = width(text) + 2
+        self.styles.height = 1
+
+    def lines(self, _frame: Frame, _width: int) -> Sequence[Line]:
+        return [Line().put(self._says)]
 
 
 class _Keys(Panel):
@@ -172,13 +201,19 @@ class _Keys(Panel):
 
     def lines(self, _frame: Frame, width: int) -> Sequence[Line]:
         focused = self.screen.focused
-        label = focused.choice.label if isinstance(focused, Button) else "choose"
-        pairs = [("enter", f"{label} (focused)"), ("tab", "next button"), ("esc", "cancel"), ("y", "copy this list")]
+        label = f"{focused.choice.label} (focused)" if isinstance(focused, Button) else self._typed()
+        pairs = [("enter", label), ("tab", "next button"), ("esc", "cancel")]
+        pairs += [("y", "copy this list")] if isinstance(focused, Button) else []
         line = Line().gap(1)
         for key, word in pairs:
             if line.cells + len(key) + 1 + len(word) < width:
                 line.put(key, "accent", bold=True).gap(1).put(word, "soft").gap(3)
         return [line]
+
+    def _typed(self) -> str:
+        screen = self.screen
+        assert isinstance(screen, ConfirmScreen)
+        return f"{screen.question.choices[-1].label}, once it is typed"
 
 
 class ConfirmScreen(ModalScreen[str]):
@@ -192,7 +227,7 @@ class ConfirmScreen(ModalScreen[str]):
         Binding("up,k", "scroll_list(-1)", show=False),
         Binding("y", "copy", "copy this list"),
     ]
-    AUTO_FOCUS = "#cancel"
+    AUTO_FOCUS = "#typed, #cancel"
 
     def __init__(self, question: Question) -> None:
         super().__init__()
@@ -204,13 +239,19 @@ class ConfirmScreen(ModalScreen[str]):
         size = self._made_for = self.app.size
         cells = min(WIDEST, size.width - 4)
         text = _text(self.question, cells - _SIDES)
-        rows = max(1, min(len(self.question.listed), MOST_ROWS, size.height - len(text) - _AROUND))
-        cramped = size.height < rows + len(text) + _AROUND + 3
+        around = _AROUND + (_TYPING if self.question.typed else 0)
+        rows = max(1, min(len(self.question.listed), MOST_ROWS, size.height - len(text) - around))
+        cramped = size.height < rows + len(text) + around + 3
         dialog = Vertical(id="dialog", classes="-cramped" if cramped else "")
         dialog.styles.width = cells
         dialog.set_class(ascii_only(), "-ascii")
         with dialog:
             yield _Body(self.question, text, rows)
+            if self.question.typed:
+                with Horizontal(id="typing"):
+                    label = f"Type {self.question.typed} to go on:"
+                    yield _Says(label)
+                    yield _Typed(self.question.typed)
             with Horizontal(id="buttons"):
                 for choice in self.question.choices:
                     if choice.kind == "danger":
@@ -239,6 +280,18 @@ class ConfirmScreen(ModalScreen[str]):
 
     def action_scroll_list(self, by: int) -> None:
         self.query_one(_Body).scroll_list(by)
+
+    def choose(self, choice: Choice) -> None:
+        """Answers with a button's value; one that destroys only once the word stands there."""
+        if choice.kind == "danger" and self.question.typed:
+            typed = self.query_one(_Typed)
+            if typed.value.strip() != typed.word:
+                typed.focus()
+                return
+        self.dismiss(choice.value)
+
+    def action_typed(self) -> None:
+        self.choose(self.question.choices[-1])
 
     def action_cancel(self) -> None:
         self.dismiss("cancel")

@@ -194,6 +194,7 @@ class JobScreen(ViewScreen):
         keys.BIN,
         keys.DELETE,
         keys.UNDO,
+        keys.TRACEBACK,
         keys.COPY,
         keys.HELP,
         keys.QUIT,
@@ -250,6 +251,9 @@ class JobScreen(ViewScreen):
     def action_retry(self) -> None:
         if targets := self._targets():
             self.console_app.acts.retry(targets)
+
+    def action_traceback(self) -> None:
+        self.console_app.acts.traceback([self._job])
 
     def action_replay(self) -> None:
         self.console_app.acts.replay(self._job.entry.uuid, self._job.name)

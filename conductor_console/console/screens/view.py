@@ -35,6 +35,8 @@ class ViewScreen(Screen[None]):
         keys.MORE,
         keys.FEWER,
         keys.PAUSE,
+        keys.STOP,
+        keys.OUTCOME,
         keys.SCREENSHOT,
         keys.QUIT_TOO,
     ]
@@ -91,6 +93,16 @@ class ViewScreen(Screen[None]):
 
     def action_undo(self) -> None:
         self.console_app.acts.undo()
+
+    def action_stop_act(self) -> None:
+        self.console_app.acts.stop()
+
+    def action_outcome(self) -> None:
+        self.console_app.acts.tell_results()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """There is something to stop only while many jobs are acted upon."""
+        return action != "stop_act" or self.console_app.acts.progress() is not None
 
     def action_screenshot(self) -> None:
         self.console_app.save_picture()

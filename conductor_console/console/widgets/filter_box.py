@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
+
+#: The terms, in a line of 80.
+HINT: Final = "text, or state: health: owner: name: cause: fails:>3 age:>1h prio:; ! inverts"
 
 
 class FilterBox(Input):
@@ -17,4 +20,5 @@ class FilterBox(Input):
     ]
 
     def __init__(self) -> None:
-        super().__init__(placeholder="name, uuid, owner, state or cause; ! inverts", compact=True)
+        super().__init__(placeholder="state:held fails:>3 !owner:c1", compact=True)
+        self.cursor_blink = False

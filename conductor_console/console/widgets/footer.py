@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from textual.binding import Binding
 from textual.widgets import Input
 
-from conductor_console.console.frame import Frame
+from conductor_console.console.frame import Frame, Progress
 from conductor_console.console.glyphs import shape
 from conductor_console.console.keys import FIRST_TO_GO, acting
 from conductor_console.console.paint import Line
 from conductor_console.console.widgets.panel import Panel
+from conductor_console.console.words import GERUNDS
 from conductor_console.text import elide_end
 
 
@@ -73,8 +74,26 @@ class Notice(Panel):
     Notice { height: 1; }
     """
 
+    standing: Callable[[], tuple[str, str]] | None = None
+    """What to tell while there is nothing newer, and its role; asked each time it is drawn."""
+
     def lines(self, frame: Frame, width: int) -> Sequence[Line]:
+        if frame.progress is not None:
+            return [progress_line(frame.progress, width)]
         text, role = frame.notice
+        if not text and self.standing is not None:
+            text, role = self.standing()
         if not text and frame.fold.tiny:
             text, role = f"80x24 needed, this is {frame.fold.width}x{frame.fold.height}", "amber"
         return [Line().gap(1).put(elide_end(text, width - 2, shape("⋯")), role)]
+
+
+def progress_line(progress: Progress, width: int) -> Line:
+    """``Moving to the bin  =====-----  3,210 of 10,000  x stops it``."""
+    done = f"{progress.done:,} of {progress.total:,}"
+    end = "no more is begun" if progress.stopped else "x stops it"
+    line = Line().gap(1).put(GERUNDS[progress.verb]).gap(2)
+    cells = max(0, min(40, width - line.cells - len(done) - len(end) - 6))
+    full = cells * progress.done // max(1, progress.total)
+    line.glyph("━" * full, "accent").glyph("─" * (cells - full), "line").gap(2 if cells else 0)
+    return line.put(done).gap(2).put(end, "amber" if progress.stopped else "soft")

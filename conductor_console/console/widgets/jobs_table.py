@@ -11,7 +11,7 @@ from conductor_console.console.glyphs import STANDINGS, shape
 from conductor_console.console.layout import Column, columns
 from conductor_console.console.paint import Line
 from conductor_console.console.rows import Ghost
-from conductor_console.console.widgets.keyed_table import KeyedTable
+from conductor_console.console.widgets.filtered_table import FilteredTable
 from conductor_console.console.words import (
     PRIORITIES,
     URGENT,
@@ -25,7 +25,7 @@ from conductor_console.console.words import (
 )
 from conductor_console.jobboards.base import PRIORITY_ORDER
 from conductor_console.observatory.snapshot import JobView
-from conductor_console.text import age, elide_end, elide_front, elide_middle, size, visible, width
+from conductor_console.text import age, elide_end, elide_front, elide_middle, size, width
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,65 +61,34 @@ ORDERS: Final = (
 )
 
 
-class JobsTable(KeyedTable[JobView]):
+class JobsTable(FilteredTable[JobView]):
     """The jobs of a snapshot."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.order = ORDERS[0]
-        self.needle = ""
-        self._texts: dict[str, tuple[JobView, str]] = {}
 
     def key_of(self, row: JobView) -> str:
         return row.key
 
-    # -- order and filter ------------------------------------------------------------------------------------------
+    def view_of(self, row: JobView) -> JobView:
+        return row
+
+    def all_rows(self, frame: Frame) -> Sequence[JobView]:
+        return frame.snapshot.jobs
+
     def next_order(self) -> Order:
         """Sorts by the next column."""
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
-        self._again()
+        self.again()
         return self.order
-
-    def filter(self, needle: str) -> None:
-        """Lists only jobs with ``needle`` in name, uuid, owner, state or cause; ``!needle`` those without."""
-        self.needle = needle
-        if not needle:
-            self._texts = {}
-        self._again()
-
-    def read_texts(self) -> None:
-        """Makes ready what a filter looks through: on a big board that takes a while, and is done aside."""
-        if self.frame is not None:
-            for job in self.frame.snapshot.jobs:
-                self._text(job)
-
-    def _again(self) -> None:
-        if self.frame is not None:
-            self.take(self.frame)
 
     def list_rows(self, frame: Frame) -> None:
         snapshot = frame.snapshot
-        listed = snapshot.jobs
-        if self.needle:
-            inverse = self.needle.startswith("!")
-            needle = self.needle.removeprefix("!").casefold()
-            listed = [job for job in listed if (needle in self._text(job)) is not inverse]
+        listed = self.fitting(snapshot.jobs, frame.data_now)
         if self.order.key is not None:
             listed = sorted(listed, key=self.order.key)  # type: ignore[arg-type]
         self.rows.take(listed, snapshot.by_key, frame.now, Departures(snapshot).why)
-
-    def _text(self, job: JobView) -> str:
-        """What a filter looks through; kept for as long as the job is the same."""
-        known = self._texts.get(job.key)
-        if known is not None and known[0] is job:
-            return known[1]
-        cause = job.cause
-        text = f"{job.name}\n{job.key}\n{job.owner or ''}\n{job.standing}\n{job.state}\n{job.problem or ''}"
-        if cause is not None:
-            text = f"{text}\n{cause.type}\n{cause.message}\n{cause.where}"
-        text = text.casefold()
-        self._texts[job.key] = (job, text)
-        return text
 
     # -- drawing ---------------------------------------------------------------------------------------------------
     def heads(self, frame: Frame, width: int) -> Line:
@@ -174,26 +143,18 @@ class JobsTable(KeyedTable[JobView]):
         line.put("gone", "dim").to(name_at.start)
         _put_gone(line, ghost, name_at.width, width - 1)
 
-    def foot(self, frame: Frame) -> Line:
-        line = super().foot(frame)
+    def below_fold(self, line: Line) -> None:
+        super().below_fold(line)
         if self.rows.below or self.rows.top:
             line.put(f", {self.order.told}", "dim")
-        hidden = self.rows.hidden_marks if self.needle else 0
-        if hidden:
-            line.put(f"   {hidden:,} of the marked are hidden by the filter", "amber")
-        return line
 
     def empty(self, frame: Frame) -> Sequence[Line]:
         def says(text: str, role: str = "soft") -> Line:
             return Line(frame.palette).to(3).put(text, role)
 
         snapshot = frame.snapshot
-        if self.needle and snapshot.total:
-            return [
-                Line(frame.palette),
-                says(f"None of {jobs(snapshot.total)} matches {visible(self.needle, 60)!r}", "text"),
-                says("esc clears the filter"),
-            ]
+        if self.chosen and snapshot.total:
+            return self.nothing_fits(frame, jobs(snapshot.total))
         if frame.lost or not snapshot.complete:
             return [Line(frame.palette), says("The board has not been read yet")]
         return [

@@ -64,13 +64,18 @@ class KeyedTable(Panel, Generic[T], can_focus=True):
         if rows.marks:
             line.gap(1).put("*", "accent", bold=True).gap(1).put(f"{len(rows.marks):,} marked").gap(3)
         line.to(3)
+        self.below_fold(line)
+        return line
+
+    def below_fold(self, line: Line) -> None:
+        """Counts what is out of sight."""
+        rows = self.rows
         if rows.below:
             line.put(f"{rows.below:,} more below", "dim")
         if rows.top and rows.below:
             line.put(", ", "dim")
         if rows.top:
             line.put(f"{rows.top:,} above", "dim")
-        return line
 
     # -- drawing ---------------------------------------------------------------------------------------------------
     def take(self, frame: Frame) -> None:

@@ -12,7 +12,14 @@ from conductor_console.console.paint import Line
 from conductor_console.console.widgets.panel import Panel
 
 #: The views there are: name, title. The key of each is its place.
-VIEWS: Final = (("jobs", "Jobs"), ("bin", "Bin"), ("conductors", "Conductors"), ("events", "Events"))
+VIEWS: Final = (
+    ("jobs", "Jobs"),
+    ("claims", "Claims"),
+    ("failures", "Failures"),
+    ("bin", "Bin"),
+    ("conductors", "Conductors"),
+    ("events", "Events"),
+)
 BETWEEN: Final = 4
 
 
