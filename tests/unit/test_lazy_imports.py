@@ -26,9 +26,12 @@ def modules_after(*args: str, code: int = 0) -> set[str]:
     return set(told["modules"])
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["jobs", "--help"], ["run", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["--version"], ["jobs", "--help"], ["run", "--help"], ["demo", "--help"], ["exporter", "--help"]],
+)
 def test_help_imports_no_library_it_does_not_need(args: list[str]) -> None:
-    heavy = {"textual", "rich", "taskflow", "sqlalchemy", "kazoo"}
+    heavy = {"textual", "rich", "taskflow", "sqlalchemy", "kazoo", "prometheus_client"}
     assert heavy.isdisjoint(modules_after(*args))
 
 
@@ -38,4 +41,4 @@ def test_listing_jobs_never_imports_textual(tmp_path: Path) -> None:
     for args in (["jobs", "list", board], ["jobs", "list", board, "--json"]):
         modules = modules_after(*args)
         assert "conductor_console.jobboards.sqlite" in modules
-        assert {"textual", "kazoo"}.isdisjoint(modules)
+        assert {"textual", "kazoo", "prometheus_client"}.isdisjoint(modules)
