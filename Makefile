@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_FLAGS ?= -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit soak bench screenshots servers clean
+.PHONY: help demo test coverage lint unit soak bench screenshots servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: $(VENV)/.installed ## A living console on a board of its own; piped, a bou
 	@$(BIN)/conductor-console demo
 
 test: $(VENV)/.test-installed servers lint ## Everything that is checked: lint, types, layers, tests on real servers
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+coverage: $(VENV)/.test-installed servers ## The tests again, telling which lines none of them runs; takes half as long again
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.test-installed ## ruff, mypy --strict, import-linter
