@@ -3,6 +3,7 @@
 * :func:`board_conf`: ``zk://h1:2181,h2:2181/path``, ``zks://`` (TLS), ``sqlite:///file.db``, ``redis://``, ``etcd://``
 * :func:`store_conf`: an SQLAlchemy URL, with the driver that is installed
 * :func:`masked`, :func:`short_board`: for people; they never raise and never show a password
+* :func:`profile`: a board, its store and what is done there with jobs that fail, under a name of its own
 
 What cannot be meant is a :class:`UsageError` in one line, with an example.
 """
@@ -10,16 +11,35 @@ What cannot be meant is a :class:`UsageError` in one line, with an example.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl, unquote
+
+import platformdirs
 
 from conductor_console.errors import UsageError
 from conductor_console.masking import masked_url as masked
 from conductor_console.text import visible
 
-__all__ = ["DEFAULT_PATH", "DEFAULT_PORT", "board_conf", "masked", "short_board", "store_conf"]
+__all__ = [
+    "DEFAULT_PATH",
+    "DEFAULT_PORT",
+    "PROFILES",
+    "Profile",
+    "board_conf",
+    "masked",
+    "profile",
+    "short_board",
+    "store_conf",
+]
+
+#: The environment's variable that names another file of profiles than the one in the user's configuration folder.
+PROFILES: Final = "CONDUCTOR_CONSOLE_PROFILES"
 
 DEFAULT_PORT: Final = 2181
 DEFAULT_PATH: Final = "/taskflow/jobs"
@@ -245,3 +265,59 @@ def short_store(url: str) -> str:
     if scheme.partition("+")[0] == "sqlite":
         return visible(rest.partition("?")[0].rpartition("/")[2] or "a store in memory", 80)
     return visible(rest.rpartition("@")[2].partition("?")[0], 80)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A board under a name of its own; its URLs may hold passwords, so they are in no repr.
+
+    :ivar policy: what is done with jobs that fail, as ``jobboards.policies.from_table`` reads it.
+    """
+
+    name: str
+    board: str = field(repr=False)
+    store: str | None = field(default=None, repr=False)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+
+def profiles_file() -> Path:
+    """Where profiles are: ``profiles.toml`` in the user's configuration folder, unless the environment names it."""
+    named = os.environ.get(PROFILES)
+    return Path(named) if named else platformdirs.user_config_path("conductor-console") / "profiles.toml"
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name.
+
+    :raises UsageError: there is none, or the file cannot be read; one line that says what to do.
+    """
+    path = profiles_file()
+    shown = visible(str(path), 200)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{visible(name, 80)!r} is neither a URL ({_BOARDS}) nor a profile: there is no file {shown}"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot read the profiles in {shown}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"the profiles in {shown} are not TOML: {visible(error, 120)}") from error
+    if not isinstance(tables.get(name), dict):
+        known = ", ".join(visible(known, 40) for known in tables) or "none"
+        raise UsageError(f"there is no profile {visible(name, 80)!r} in {shown}; there are: {known}")
+    return _profile(name, dict(tables[name]), shown)
+
+
+def _profile(name: str, table: dict[str, Any], shown: str) -> Profile:
+    board, store, policy = table.pop("board", None), table.pop("store", None), table.pop("policy", {})
+    where = f"the profile {visible(name, 80)} in {shown}"
+    if not isinstance(board, str):
+        raise UsageError(f'{where} names no board (example: board = "zk://zk1:2181/taskflow/jobs")')
+    if store is not None and not isinstance(store, str):
+        raise UsageError(f'{where}: store is a URL (example: store = "sqlite:////srv/flows.db")')
+    if not isinstance(policy, dict):
+        raise UsageError(f"{where}: policy is a table (example: [{visible(name, 40)}.policy])")
+    if table:
+        raise UsageError(f"{where} has no {visible(next(iter(table)), 40)!r}: there are board, store, policy")
+    return Profile(name, board, store, policy)

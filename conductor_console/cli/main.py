@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from conductor_console.cli import boards, demo, jobs, logs, replay, run
+from conductor_console.cli import boards, demo, exporter, guard, jobs, jobs_held, logs, replay, run
 from conductor_console.cli.options import example
 from conductor_console.cli.output import tell
 
@@ -32,8 +32,11 @@ app = typer.Typer(
 )
 demo.register(app)
 run.register(app)
+guard.register(app)
+exporter.register(app)
 boards.register(app)
 replay.register(app)
+jobs_held.register(jobs.app)
 app.add_typer(jobs.app, name="jobs")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conductor_console.cli import boards, logs, options, output
+from conductor_console.cli import boards, logs, options, output, policy
 
 _KINDS = ("blocking", "nonblocking")
 _ON_FAILURE = ("consume", "abandon", "bin")
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     board: options.BoardUrl,
-    store: options.NeededStore,
+    store: options.StoreUrl = None,
     allow_factory: Annotated[
         list[str] | None,
         typer.Option("--allow-factory", metavar="PATTERN", help="Run flows of these factories; may be repeated."),
@@ -53,8 +53,13 @@ def run(
     headless: Annotated[bool, typer.Option("--headless", help="No screen; one line an event on stderr.")] = False,
     name: Annotated[str | None, typer.Option("--name", metavar="PREFIX", help="How the conductors are called.")] = None,
     max_attempts: Annotated[
-        int, typer.Option("--max-attempts", metavar="N", min=1, help="Failures in a row until the bin.")
-    ] = 5,
+        int | None,
+        typer.Option("--max-attempts", metavar="N", min=1, help="Failures in a row until the bin; 5 by default."),
+    ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option("--action", metavar="WHAT", help="What then: bin (the default), delete, hold, or report."),
+    ] = None,
     on_failure: Annotated[
         str,
         typer.Option(
@@ -62,8 +67,22 @@ def run(
         ),
     ] = "consume",
     backoff: Annotated[
-        float, typer.Option("--backoff", metavar="SECONDS", min=0.0, help="The first hold; it doubles each time.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            "--backoff", metavar="SECONDS", min=0.0, help="The first hold, 2 by default; it doubles each time."
+        ),
+    ] = None,
+    backoff_cap: Annotated[
+        float | None,
+        typer.Option("--backoff-cap", metavar="SECONDS", min=0.0, help="The longest hold, 300 by default."),
+    ] = None,
+    jitter: Annotated[
+        float | None,
+        typer.Option(
+            "--jitter", metavar="PART", min=0.0, max=1.0, help="The part of a hold that is left to chance; 0.2."
+        ),
+    ] = None,
+    rule: policy.Rules = None,
     exit_when_empty: Annotated[
         bool, typer.Option("--exit-when-empty", help="With --headless: end when nothing is left to do.")
     ] = False,
@@ -79,6 +98,9 @@ def run(
     from conductor_console.jobboards.attempts import Policy
 
     output.warn_password(board, store)
+    named = policy.where(board, store)
+    if named.store is None:
+        raise UsageError("conductors need the flows' database: --store sqlite:////srv/flows.db")
     for option, value, known in (
         ("--kind", kind, _KINDS),
         ("--on-failure", on_failure, _ON_FAILURE),
@@ -99,10 +121,19 @@ def run(
             **_conductors(allow_factory, allow_any_factory, kind, jobs, on_failure),
         },
     )
-    policy = Policy(max_attempts=max_attempts, base=backoff)
+    given = {
+        "max-failures": max_attempts,
+        "action": action,
+        "backoff": backoff,
+        "cap": backoff_cap,
+        "jitter": jitter,
+    }
+    policies, _ = policy.policies(named.profile, Policy(), given, rule or [])
     if not headless or log is not None:
         logs.to_file(log)
-    with open_workplace(board, store_url=store, access="own", policy=policy, fleet=plan, watch=not headless) as place:
+    with open_workplace(
+        named.board, store_url=named.store, access="own", policy=policies, fleet=plan, watch=not headless
+    ) as place:
         assert place.fleet is not None
         if headless:
             from conductor_console.cli.headless import Headless

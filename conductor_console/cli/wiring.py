@@ -12,9 +12,10 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from conductor_console import jobboards, persistence, settings
+from conductor_console.cli.policy import where
 from conductor_console.errors import UsageError
-from conductor_console.jobboards.attempts import Policy
 from conductor_console.jobboards.base import LedgerBoard
+from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.operations import FileAudit, Operations
 
 if TYPE_CHECKING:
@@ -84,13 +85,14 @@ def open_workplace(
     store_url: str | None = None,
     access: Access = "attached",
     read_only: bool = False,
-    policy: Policy | None = None,
+    policy: AnyPolicy | None = None,
     fleet: FleetPlan | None = None,
     watch: bool = False,
     who: str | None = None,
 ) -> Iterator[Workplace]:
     """Connects to the board and builds the rest around it; all of it is closed in reverse order, errors or not.
 
+    :param board_url: or a profile's name, whose store counts where ``store_url`` names none.
     :param access: ``attached``: nothing is made, the store is only read, the audit trail is a local file.
         ``posting``: the store is written too. ``own``: missing paths and tables are made as well.
     :param policy: what repeated failure leads to, where conductors run here.
@@ -101,6 +103,8 @@ def open_workplace(
     acting = who or operator()
     with contextlib.ExitStack() as stack:
         # URLs first: a bad one is told before anything is opened.
+        named = where(board_url, store_url)
+        board_url, store_url = named.board, named.store
         conf = settings.board_conf(board_url)
         if conf["board"] not in entry_points(group=jobboards.GROUP).names:
             raise UsageError(f"a {conf['board']} board cannot be watched or counted: use zk:// or sqlite://")
@@ -137,7 +141,7 @@ def open_workplace(
 
 
 def _fleet(
-    stack: contextlib.ExitStack, board: LedgerBoard, store: Any, policy: Policy | None, plan: FleetPlan
+    stack: contextlib.ExitStack, board: LedgerBoard, store: Any, policy: AnyPolicy | None, plan: FleetPlan
 ) -> Fleet:
     from conductor_console.conductors.fleet import Fleet
 

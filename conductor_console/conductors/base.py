@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,6 +30,7 @@ from conductor_console.conductors.flights import IN_FLIGHT
 from conductor_console.conductors.stores import StorePort
 from conductor_console.jobboards.attempts import AttemptRecord, Policy
 from conductor_console.jobboards.base import Changed, LedgerBoard, Refused
+from conductor_console.jobboards.policies import AnyPolicy, with_limit
 from conductor_console.text import visible
 
 LOG = logging.getLogger(__name__)
@@ -42,14 +42,15 @@ SAFETY_NET: Final = 30.0
 class ExecutorConductor(taskflow_base.Conductor):
     """Claims jobs and runs each in an executor. Events on ``notifier`` are TaskFlow's, in its order, and
 
-    * ``job_trashed`` (job, conductor, persistence);
+    * ``job_trashed`` and ``job_deleted`` (job, conductor, persistence);
     * ``job_passed_over`` (job, conductor, factory): its factory is not allowed here;
     * ``attempt_closed`` (job, conductor, outcome, error, seconds, flow_uuid): last of a job's.
 
     :param wait_timeout: seconds between looks at a board that is not ours (default 0.5); ours wake us by themselves.
     :param log: a logger that is told each job's progress, results included, at DEBUG.
     :param max_simultaneous_jobs: none or fewer means as many as the executor takes.
-    :param policy: what repeated failure leads to (default: the board's own); ``max_attempts`` changes only that of it.
+    :param policy: what repeated failure leads to, for all jobs or by their names (default: the board's own);
+        ``max_attempts`` changes only that of it.
     :param allow_factories: patterns of factories that may be run, see
         :class:`~conductor_console.conductors.factories.FactoryRule`.
     :param on_failure: what becomes of a job whose flow failed.
@@ -73,6 +74,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         "job_consumed",
         "job_abandoned",
         "job_trashed",
+        "job_deleted",
         "job_passed_over",
         "attempt_closed",
     )
@@ -89,7 +91,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         wait_timeout: float | str | None = None,
         log: logging.Logger | None = None,
         max_simultaneous_jobs: int | None = None,
-        policy: Policy | None = None,
+        policy: AnyPolicy | None = None,
         max_attempts: int | None = None,
         allow_factories: Sequence[str] | None = None,
         on_failure: OnFailure = "consume",
@@ -100,9 +102,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         if on_failure not in ("consume", "abandon", "bin"):
             raise ValueError(f"on_failure is consume, abandon or bin, not {on_failure!r}")
         policy = policy or getattr(jobboard, "policy", None) or Policy()
-        policy = policy if max_attempts is None else replace(policy, max_attempts=max_attempts)
-        if policy.max_attempts < 1:
-            raise ValueError(f"max_attempts is at least 1, not {policy.max_attempts}")
+        policy = policy if max_attempts is None else with_limit(policy, max_attempts)
         if not factory_timeout > 0:
             raise ValueError(f"factory_timeout is a number of seconds, not {factory_timeout}")
         self._factory_seconds = factory_timeout

@@ -19,7 +19,9 @@ from conductor_console.conductors.backoff import Backoff
 from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards.attempts import FAILURES, AttemptRecord, Cause, Outcome, Policy
 from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Gone, LedgerBoard, Refused
-from conductor_console.text import plural, visible
+from conductor_console.jobboards.common import identity
+from conductor_console.jobboards.policies import AnyPolicy, in_a_row, why
+from conductor_console.text import visible
 
 LOG = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class Ending:
     """How an attempt ended, and what becomes of its job. ``hold`` is in seconds; ``why`` is told in the bin."""
 
     outcome: Outcome
-    act: Literal["consume", "abandon", "trash"]
+    act: Literal["consume", "abandon", "trash", "delete"]
     error: Cause | None = None
     why: str = ""
     hold: float = 0.0
@@ -81,8 +83,8 @@ class BoardPort(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def left(self, job: Job) -> bool:
-        """Whether a job whose claim was lost was taken off the board (an operator's act), not just let go."""
+    def taken(self, job: Job) -> bool:
+        """Whether an operator took a job whose claim was lost: off the board, or out of this conductor's hands."""
 
     @abc.abstractmethod
     def judged(self, job: Job, ending: Ending) -> Ending:
@@ -97,7 +99,7 @@ class LedgerPort(BoardPort):
     """A board of ours.
 
     :param entity: gives the conductor's full name, for what it does with jobs that it does not hold.
-    :param on_binned: told of a job that was put aside before it was run, with its record.
+    :param on_binned: told of a job that was binned (or deleted) before it was run, with its record.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class LedgerPort(BoardPort):
         board: LedgerBoard,
         who: str,
         entity: Callable[[], str],
-        policy: Policy,
+        policy: AnyPolicy,
         on_binned: Callable[[Job, AttemptRecord], None],
     ) -> None:
         self._board = board
@@ -113,7 +115,7 @@ class LedgerPort(BoardPort):
         self._entity = entity
         self._policy = policy
         self._on_binned = on_binned
-        self._unbinnable: set[str] = set()
+        self._told: set[str] = set()
         # Where the ledger may not be written: failures and holds of our own, in memory. It is no count for others, but
         # keeps us from going round with a sick job as fast as we can.
         self._aside: dict[str, tuple[int, datetime]] = {}
@@ -127,7 +129,7 @@ class LedgerPort(BoardPort):
                 wake()
             elif event.kind == "removed":
                 gone(event.key)
-                self._unbinnable.discard(event.key)
+                self._told.discard(event.key)
                 self._aside.pop(event.key, None)
 
         return self._board.subscribe(hear)
@@ -142,25 +144,24 @@ class LedgerPort(BoardPort):
         aside = self._aside.get(job.uuid)
         if aside is not None and aside[1] > utcnow():
             return False
-        record = job.entry.record
+        record, policy = job.entry.record, self._policy.of(job.name)
         if record is None:
             return True
         if record.open_attempt is not None:
             try:
-                record = self._board.settle(job, self._policy)
+                record = self._board.settle(job, policy)
             except Refused:
                 # Without the right to count it is run uncounted.
                 return True
-        if self._policy.exhausted(record):
-            self._bin(job, record)
+        if policy.removes(record):
+            self._remove(job, record, policy)
             return False
         return not self._held(record)
 
     def claim(self, job: BoardJob) -> AttemptRecord | None:
         asked = time.monotonic()
-        record = self._board.claim(
-            job, self._who, unless=lambda record: self._policy.exhausted(record) or self._held(record)
-        )
+        policy = self._policy.of(job.name)
+        record = self._board.claim(job, self._who, unless=lambda record: policy.removes(record) or self._held(record))
         self._certain[job.uuid] = asked
         return record
 
@@ -170,21 +171,32 @@ class LedgerPort(BoardPort):
             return False
         return record.held(utcnow() + timedelta(seconds=self._board.clock_offset))
 
-    def _bin(self, job: BoardJob, record: AttemptRecord) -> None:
-        entry = self._board.find(job.entry.key) or job.entry
-        cause = record.cause
-        why = _in_a_row(record.failures) + (f": {cause.type}: {cause.message}"[:300] if cause else "")
+    def _remove(self, job: BoardJob, record: AttemptRecord, policy: Policy) -> None:
+        """Puts aside what failed too often, in one transaction that fails where somebody holds it."""
+        entry = replace(self._board.find(job.entry.key) or job.entry, claim=None)
+
+        def forgiven(record: AttemptRecord) -> bool:
+            # Restored meanwhile: a listing may show the job before its record.
+            return not policy.removes(record)
+
         try:
-            self._board.bin(entry, self._entity(), why)
+            if policy.action == "delete":
+                self._board.delete(entry, unless=forgiven)
+                LOG.warning("job %s %s, and is deleted", visible(job.uuid), visible(why(record)))
+            else:
+                self._board.bin(entry, self._entity(), why(record), unless=forgiven)
         except (Changed, Gone):
-            LOG.debug("job %s changed before it could be binned", visible(job.uuid))
+            LOG.debug("job %s changed before it could be put aside", visible(job.uuid))
         except Refused as error:
-            # It stays where it is, and is not run: once is enough to tell.
-            if job.uuid not in self._unbinnable:
-                self._unbinnable.add(job.uuid)
-                LOG.warning("job %s %s and cannot be binned: %s", visible(job.uuid), _in_a_row(record.failures), error)
+            # It stays where it is, and is not run.
+            self._tell_once(job, f"{in_a_row(record.failures)} and cannot be put aside: {error}")
         else:
             self._on_binned(job, record)
+
+    def _tell_once(self, job: Job, line: str) -> None:
+        if job.uuid not in self._told:
+            self._told.add(job.uuid)
+            LOG.warning("job %s %s", visible(job.uuid), line)
 
     def attempt(self, job: Job, record: AttemptRecord | None) -> int | None:
         return self._aside.get(job.uuid, (0, None))[0] + 1 if record is None else record.attempts
@@ -225,16 +237,28 @@ class LedgerPort(BoardPort):
     def closed(self) -> bool:
         return self._board.listing().connection.state == "closed"
 
-    def left(self, job: BoardJob) -> bool:
-        return self._board.find(job.entry.key) is None
+    def taken(self, job: BoardJob) -> bool:
+        entry = self._board.find(job.entry.key)
+        if entry is None:
+            return True
+        # Nobody else is called so: the newest attempt of ours is the one whose claim was lost.
+        history = entry.record.history if entry.record is not None else ()
+        mine = next((attempt for attempt in history if attempt.who == identity(self._who)), None)
+        return mine is not None and mine.outcome == "revoked"
 
     def judged(self, job: BoardJob, ending: Ending) -> Ending:
         if ending.act != "abandon" or ending.outcome not in FAILURES:
             return ending
-        failures = self._failures(job) + 1
-        if failures >= self._policy.max_attempts:
-            return replace(ending, act="trash", why=_in_a_row(failures))
-        hold = self._policy.hold(failures, ending.outcome)
+        failures, policy = self._failures(job) + 1, self._policy.of(job.name)
+        if failures >= policy.max_attempts:
+            if policy.action == "delete":
+                LOG.warning("job %s %s, and is deleted", visible(job.uuid), in_a_row(failures))
+                return replace(ending, act="delete", why=in_a_row(failures))
+            if policy.action == "bin":
+                return replace(ending, act="trash", why=in_a_row(failures))
+            what = "is held until it is retried" if policy.action == "hold" else "is tried again"
+            self._tell_once(job, f"{in_a_row(failures)}, and {what}")
+        hold = policy.hold(failures, ending.outcome)
         if self._uncounted:
             self._aside[job.uuid] = (failures, utcnow() + timedelta(seconds=hold))
         return replace(ending, hold=hold)
@@ -253,16 +277,13 @@ class LedgerPort(BoardPort):
 
     def close(self, job: Job, ending: Ending) -> None:
         self._certain.pop(job.uuid, None)
-        if ending.act == "consume":
+        if ending.act in ("consume", "delete"):
+            # The one way to take a job of ours off the board for good, its record with it.
             self._board.consume(job, self._who)
         elif ending.act == "trash":
             self._board.trash(job, self._who, why=ending.why, outcome=ending.outcome, error=ending.error)
         else:
             self._board.abandon(job, self._who, outcome=ending.outcome, error=ending.error, hold=ending.hold)
-
-
-def _in_a_row(failures: int) -> str:
-    return f"failed {plural(failures, 'time')} in a row"
 
 
 class PlainPort(BoardPort):
@@ -314,12 +335,17 @@ class PlainPort(BoardPort):
     def holds(self, job: Job) -> bool:  # noqa: ARG002
         return True
 
-    def left(self, job: Job) -> bool:  # noqa: ARG002
+    def taken(self, job: Job) -> bool:  # noqa: ARG002
         return False
 
     def judged(self, job: Job, ending: Ending) -> Ending:  # noqa: ARG002
         return ending
 
     def close(self, job: Job, ending: Ending) -> None:
-        act = {"consume": self._board.consume, "trash": self._board.trash, "abandon": self._board.abandon}
+        act = {
+            "consume": self._board.consume,
+            "delete": self._board.consume,
+            "trash": self._board.trash,
+            "abandon": self._board.abandon,
+        }
         act[ending.act](job, self._who)

@@ -32,7 +32,12 @@ PATIENCE: Final = 15.0
 STUCK_HOLD: Final = 60.0
 #: How attempts end of which nobody tells the journal: their conductor died, or was told that it lost its claim.
 _UNTOLD: Final = frozenset({"crashed", "revoked", "unknown"})
-_EVENTS: Final = {"consume": "job_consumed", "abandon": "job_abandoned", "trash": "job_trashed"}
+_EVENTS: Final = {
+    "consume": "job_consumed",
+    "abandon": "job_abandoned",
+    "trash": "job_trashed",
+    "delete": "job_deleted",
+}
 
 
 def close_attempt(host: Host, job: Job, run: JobRun, ending: Ending, attempt: int | None, began: float) -> None:
@@ -79,6 +84,9 @@ def _journalled(host: Host, job: Job, run: JobRun, ending: Ending, attempt: int 
     except excp.StorageFailure as error:
         if ending.act == "consume":
             return host.board.judged(job, run.internal(error))
+        if ending.act == "delete":
+            # It would leave no trace at all.
+            return replace(ending, act="abandon", hold=STUCK_HOLD)
         LOG.warning("the end of an attempt at job %s is not in the journal: %s", visible(job.uuid), visible(str(error)))
     return ending
 
@@ -174,7 +182,7 @@ def _done(host: Host, job: Job, ending: Ending, *, patient: bool = False) -> End
 
 def _lost(host: Host, job: Job) -> Ending:
     try:
-        taken = host.board.left(job)
+        taken = host.board.taken(job)
     except (excp.JobFailure, excp.NotFound):
         taken = False
     if taken:

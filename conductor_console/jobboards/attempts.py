@@ -291,9 +291,9 @@ def restored(record: AttemptRecord) -> AttemptRecord:
     return replace(record, failures=0, hold_until=None, binned=None)
 
 
-def retried(record: AttemptRecord) -> AttemptRecord:
-    """The record of a job to be tried at once."""
-    return replace(record, hold_until=None)
+def held(record: AttemptRecord, until: datetime | None) -> AttemptRecord:
+    """The record of a job that our conductors leave alone until then; None: that is to be tried at once."""
+    return replace(record, hold_until=until)
 
 
 def shrunk(record: AttemptRecord, octets: int) -> AttemptRecord:

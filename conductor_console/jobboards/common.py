@@ -235,7 +235,6 @@ class PicturedBoard(LedgerBoard):
             self.picture.wait_for_change(version, left)
 
     def make_job(self, entry: JobEntry, book: Any = None) -> BoardJob:
-        """TaskFlow's view of an entry."""
         return PicturedJob(self, entry, backend=self._persistence, book=book)
 
     def _publish(self, event: BoardEvent) -> None:

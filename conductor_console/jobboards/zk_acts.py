@@ -158,7 +158,7 @@ class ConductorActs(LedgerRequests):
                 record = attempts.closed(ledger.record, outcome, moment, held.id, error)
                 record = attempts.put_in_bin(record, identity(held.owner), moment, why)
             multi = self.multi().delete("lock", self.paths.lock(held.entry.node), version)
-            return self.to_bin(multi, held.entry, raw, acl, ledger, record)
+            return self.to_bin(multi, held.entry, self.bin_name(held.entry), raw, acl, ledger, record)
 
         done = self._ours(held, "trash", build)
         self.note(held.entry.key, done)

@@ -13,8 +13,8 @@ from typing import Any, Final
 from kazoo import exceptions as k_exceptions
 
 from conductor_console.jobboards import attempts
-from conductor_console.jobboards.attempts import AttemptRecord
-from conductor_console.jobboards.base import JobEntry
+from conductor_console.jobboards.attempts import Attempt, AttemptRecord
+from conductor_console.jobboards.base import BinEntry, Claim, JobEntry
 from conductor_console.jobboards.zk_client import NO_RIGHTS, Multi, StepFailed, describe
 from conductor_console.jobboards.zk_nodes import Ledger, read_record
 from conductor_console.jobboards.zk_paths import split_children
@@ -83,7 +83,10 @@ class LedgerRequests(Requests):
         return self._commit_counted(multi), None, None
 
     def _commit_counted(self, multi: Multi) -> dict[str, Any]:
-        results = multi.commit()
+        return self.counted_in(multi.commit())
+
+    def counted_in(self, results: dict[str, Any]) -> dict[str, Any]:
+        """A transaction's results; what it made and took away at once is no claim that nobody saw."""
         if "freed" in results:
             self.model.creations.came_and_went()
         return results
@@ -116,6 +119,8 @@ class LedgerRequests(Requests):
         It stays as it is then: one that says less is better than a job that cannot be moved.
         """
         room = multi.room(self.paths.record(key))
+        if len(attempts.to_json(record)) <= room:
+            return record
         record = attempts.shrunk(record, room)
         return record if len(attempts.to_json(record)) <= room else None
 
@@ -131,13 +136,19 @@ class LedgerRequests(Requests):
         return multi
 
     def to_bin(
-        self, multi: Multi, entry: JobEntry, raw: bytes, acl: Any, ledger: Ledger | None, record: AttemptRecord | None
+        self,
+        multi: Multi,
+        entry: JobEntry,
+        name: str,
+        raw: bytes,
+        acl: Any,
+        ledger: Ledger | None,
+        record: AttemptRecord | None,
     ) -> Built:
         """The steps that move a posting to the bin; the record is cut where both do not fit in one request.
 
         A record that is named by the node takes the node's name in the bin, which may be another than on the board.
         """
-        name = self.bin_name(entry)
         multi.create("bin", self.paths.binned(name), raw, acl=acl)
         multi.delete("job", self.paths.job(entry.node), entry.version)
         if ledger is None or record is None:
@@ -167,6 +178,13 @@ class LedgerRequests(Requests):
             if read_record(raw, key, stat).record.binned is not None:
                 return f"{self.paths.board.rpartition('/')[0]}/{name}"
         return None
+
+    def attempt_of(self, entry: JobEntry | BinEntry, claim: Claim) -> Attempt:
+        """A claim that was seen, as an attempt that is under way; the record gives it its number."""
+        entity = self.model.entity_of(claim.session)
+        who = entity.name if entity is not None and entity.owner == claim.owner else claim.owner
+        flow = entry.flow_uuid if isinstance(entry, JobEntry) else None
+        return Attempt(0, who, claim.id, claim.claimed_at, flow=flow)
 
     def note(self, key: str, done: Done, zxid: int = 0) -> Ledger | None:
         """Shows a record that was written at once.

@@ -60,6 +60,27 @@ class BoardPaths:
         return f"{self.attempts}/{key}"
 
 
+class Placed:
+    """Where a board is, as TaskFlow's own board tells it."""
+
+    _paths: BoardPaths
+
+    @property
+    def path(self) -> str:
+        """The path that the postings lie under."""
+        return self._paths.board
+
+    @property
+    def trash_path(self) -> str:
+        """The path of the bin."""
+        return self._paths.trash
+
+    @property
+    def entity_path(self) -> str:
+        """The path that entities register under, by kind."""
+        return self._paths.entities
+
+
 def split_children(children: list[str]) -> tuple[set[str], set[str]]:
     """The board's children as (postings, names of the postings that are locked); TaskFlow's rule for each."""
     jobs: set[str] = set()

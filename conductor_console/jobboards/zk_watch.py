@@ -12,7 +12,7 @@ from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
 
 from conductor_console.jobboards import foreign
-from conductor_console.jobboards.attempts import Attempt, AttemptRecord, Cause, Outcome
+from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome
 from conductor_console.jobboards.base import BinEntry, Claim, EntityEntry, Fate, JobEntry
 from conductor_console.jobboards.zk_client import StepFailed, as_hex
 from conductor_console.jobboards.zk_ledger import Built, LedgerRequests
@@ -56,11 +56,7 @@ class WatcherActs(LedgerRequests):
         self._amend(entry, change)
 
     def _noting(self, entry: JobEntry | BinEntry, claim: Claim) -> Change:
-        entity = self.model.entity_of(claim.session)
-        who = entity.name if entity is not None and entity.owner == claim.owner else claim.owner
-        flow = entry.flow_uuid if isinstance(entry, JobEntry) else None
-        attempt = Attempt(0, who, claim.id, claim.claimed_at, flow=flow)
-        moment = self.model.now()
+        attempt, moment = self.attempt_of(entry, claim), self.model.now()
         return lambda known: foreign.noted(known.record, attempt, moment, known.open_claim)
 
     def fate(self, claim: Claim, entity: EntityEntry | None) -> Fate:

@@ -12,13 +12,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from conductor_console.clock import utcnow
-from conductor_console.jobboards.attempts import Policy
-from conductor_console.jobboards.base import BoardEvent, LedgerBoard
+from conductor_console.jobboards.base import BoardEvent, JobEntry, LedgerBoard
+from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.observatory import words
 from conductor_console.observatory.build import Builder
 from conductor_console.observatory.removals import Removals
 from conductor_console.observatory.snapshot import EventView, Snapshot
 from conductor_console.observatory.steps import Steps
+from conductor_console.observatory.stored import StoredFlows
 from conductor_console.observatory.views import Limits
 from conductor_console.observatory.watcher import Watcher
 from conductor_console.text import visible
@@ -49,7 +50,7 @@ class Observatory:
         title: str,
         store: Any = None,
         fleet: Fleet | None = None,
-        policy: Policy | None = None,
+        policy: AnyPolicy | None = None,
         read_only: bool = False,
         suspect_after: int = 2,
         cycling_after: int = 3,
@@ -62,7 +63,7 @@ class Observatory:
         """
         self._board = board
         self._fleet = fleet
-        limits = Limits(suspect_after, cycling_after, policy.max_attempts if policy else None)
+        limits = Limits(suspect_after, cycling_after, policy=policy)
         self._builder = Builder(title=title, limits=limits, read_only=read_only)
         self._inbox: deque[tuple[datetime, BoardEvent | FleetEvent | EventView]] = deque()
         self._events: deque[EventView] = deque(maxlen=EVENTS)
@@ -73,6 +74,7 @@ class Observatory:
         self._removals = Removals(store, self._wake.set)
         self._watcher = Watcher(board, store)
         self._steps = Steps(store)
+        self._flows = StoredFlows(store)
         self._endings: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
         self._took = 0.0
@@ -120,6 +122,13 @@ class Observatory:
     def step(self, flow_uuid: str) -> str:
         """Where a flow that runs is (``attach-vip, step 8 of 11``), a second or two old; at once, empty if unknown."""
         return self._steps.of(flow_uuid)
+
+    def traceback(self, entry: JobEntry) -> list[tuple[str, str]]:
+        """The failed atoms of a job's flow and their tracebacks, newest first; empty where the store has none.
+
+        Blocks: it is asked of the store. :raises StoreUnreachable: when that does not answer.
+        """
+        return self._flows.traceback(entry.flow_uuid, entry.book_uuid)
 
     def note(self, kind: str, text: str, key: str = "") -> None:
         """Adds a line to the events; ``text`` may be of foreign origin."""

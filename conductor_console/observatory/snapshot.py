@@ -38,6 +38,7 @@ class JobView:
     :ivar failures: the last unbroken run of failures; ``limit`` is where the bin waits (None: no policy known).
     :ivar owner_alive: whether the claim's owner is a registered live conductor; None where nothing tells.
     :ivar attempts: newest first, a crashed one told as such even before anyone wrote it down.
+    :ivar binned_at: since when it lies in the bin; None on the board, and where nothing tells.
     """
 
     key: str
@@ -58,6 +59,7 @@ class JobView:
     cause: Cause | None = None
     attempts: tuple[Attempt, ...] = ()
     problem: str | None = None
+    binned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,13 @@ class ConductorView:
 
 @dataclass(frozen=True, slots=True)
 class CauseView:
-    """Failures that share one fingerprint; ``example`` is the newest. Worst first in a snapshot."""
+    """Failures of the last hour that share one fingerprint; ``example`` is the newest. Worst first in a snapshot.
+
+    :ivar count: failures; ``jobs`` are their jobs' keys, newest first, of which some may have left the board.
+    :ivar first: when it was first heard of, be that longer ago.
+    :ivar conductors: how many of them each conductor had, most first; ``""`` is where nobody told.
+    :ivar bars: how many there were in each five minutes, oldest first: seconds since the epoch // 300, count.
+    """
 
     fingerprint: str
     example: Cause
@@ -86,6 +94,8 @@ class CauseView:
     jobs: tuple[str, ...]
     first: datetime
     last: datetime
+    conductors: tuple[tuple[str, int], ...] = ()
+    bars: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

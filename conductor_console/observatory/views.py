@@ -7,27 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from conductor_console.jobboards.attempts import Attempt, AttemptRecord, Cause, deserted
-from conductor_console.jobboards.base import JobEntry
+from conductor_console.jobboards import postings
+from conductor_console.jobboards.attempts import REMOVING, Attempt, AttemptRecord, Cause, deserted
+from conductor_console.jobboards.base import BinEntry, JobEntry
+from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.observatory.snapshot import STANDINGS, Health, JobView, Standing, State
 from conductor_console.text import visible
 
 RANK: Final[Mapping[Standing, int]] = MappingProxyType({standing: rank for rank, standing in enumerate(STANDINGS)})
 
 SortKey = tuple[int, int, float, str]
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From how many unbroken failures a job is suspect, cycling, and (None: no policy known) binned."""
+    """From how many unbroken failures a job is suspect, cycling, and (None: no policy known) binned.
+
+    :ivar policy: tells the last by the job's name, where that is known.
+    """
 
     suspect_after: int = 2
     cycling_after: int = 3
     max_attempts: int | None = None
+    policy: AnyPolicy | None = None
+
+    def bin_after(self, name: str) -> int | None:
+        """After how many unbroken failures a job of that name leaves the board; None: never, or nothing tells."""
+        if self.policy is None:
+            return self.max_attempts
+        policy = self.policy.of(name)
+        return policy.max_attempts if policy.action in REMOVING else None
 
 
 def job_view(
@@ -52,7 +66,7 @@ def job_view(
         entry=entry,
         failures=failures,
         tries=record.attempts if record else 0,
-        limit=limits.max_attempts,
+        limit=limits.bin_after(entry.name),
         priority=entry.priority.value,
         owner=visible(claim.owner) if claim else None,
         owner_alive=owner_alive if claim else None,
@@ -63,6 +77,28 @@ def job_view(
         attempts=record.history if record else (),
         problem=_problem(entry),
     )
+
+
+def binned_view(entry: BinEntry) -> JobView:
+    """A job in the bin as one of the board's is shown; the bin keeps no time of posting."""
+    posting = postings.parse(entry.posting, entry.name)
+    as_job = JobEntry(
+        key=entry.key,
+        node=entry.node,
+        uuid=entry.uuid,
+        name=entry.name,
+        priority=entry.priority,
+        created_at=entry.binned_at or _LONG_AGO,
+        details=posting.details,
+        book_uuid=posting.book_uuid,
+        book_name=posting.book_name,
+        size=len(entry.posting),
+        problem=entry.problem,
+        record=entry.record,
+    )
+    dated = entry.binned_at is not None
+    view = job_view(as_job, now=as_job.created_at, limits=Limits(), settle=dated)
+    return replace(view, state="binned", standing="binned", created_at=None, hold_until=None, binned_at=entry.binned_at)
 
 
 def sort_key(view: JobView) -> SortKey:

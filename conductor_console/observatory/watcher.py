@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from taskflow import states
 
+from conductor_console.clock import utcnow
 from conductor_console.errors import BoardUnreachable, ConsoleError
 from conductor_console.jobboards.attempts import CRASHED, FAILURES, Cause, Outcome, make_cause
 from conductor_console.jobboards.base import (
@@ -109,6 +110,10 @@ class Watcher:
 
     # -- on the watcher's thread ---------------------------------------------------------------------------------------
     def _run(self) -> None:
+        # The first answers of a store take long: asked before there is anything to tell, not when conductors go on.
+        if self._flows:
+            self._flows.state("", None)
+            self._flows.cause("", None, utcnow())
         while (event := self._inbox.get()) is not None and not self._stopping:
             self._take(event)
 
@@ -173,7 +178,10 @@ class Watcher:
             return
         self.needed = True
         self._followed[entry.key] = _Followed(entry, claim, self._board.registrant(claim))
-        self._board.count_claim(entry, claim)
+        now = self._board.find(entry.key)
+        if now is not None and now.claim is not None and now.claim.id == claim.id:
+            # One that is over by now is counted with its end, in one write: the news come faster than they are written.
+            self._board.count_claim(entry, claim)
 
     def _know_registrants(self) -> None:
         """A conductor's first claim may be seen before its registration is."""
@@ -211,8 +219,15 @@ class Watcher:
     def _binned(self, key: str) -> None:
         entry = self._board.find_binned(key)
         followed = self._leaving.pop(key, None) if entry is not None else None
-        if entry is not None and followed is not None:
+        if entry is None or followed is None:
+            return
+        # The bin may be seen before the record that tells who filled it.
+        record = self._board.attempts(self._board.make_job(followed.entry))
+        if record.binned is None:
             self._board.count_end(entry, followed.claim, "abandoned", TRASHED)
+        else:
+            # Somebody else binned it, when its claim had just ended by itself.
+            self._close(entry, followed, followed.claim)
 
     def _close(self, entry: JobEntry | BinEntry, followed: _Followed | None, claim: Claim) -> None:
         if _told(entry, claim.id):

@@ -131,7 +131,7 @@ def test_restoring_forgives_and_keeps_the_history() -> None:
 
 def test_retrying_only_ends_the_hold() -> None:
     record = replace(after("failed"), hold_until=LATER)
-    assert attempts.retried(record) == replace(record, hold_until=None)
+    assert attempts.held(record, None) == replace(record, hold_until=None)
 
 
 def test_held_until_the_moment_itself() -> None:
@@ -436,7 +436,7 @@ def test_no_sequence_of_steps_loses_a_count(steps: list[Any]) -> None:
         elif step == "restore":
             record, run = attempts.restored(record), 0
         elif step == "retry":
-            record = attempts.retried(record)
+            record = attempts.held(record, None)
         elif step == "crash":
             run += open_before
             record = attempts.deserted(record, LATER)
