@@ -11,34 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conductor_console.cli import acting, options, output
+from conductor_console.cli.jobs_app import (
+    DryRun,
+    FailuresOver,
+    Filter,
+    Health,
+    Name,
+    OlderThan,
+    State,
+    Uuids,
+    Why,
+    Yes,
+    opened,
+    selection_of,
+)
+from conductor_console.cli.jobs_app import app as app
 from conductor_console.cli.options import example
 
 if TYPE_CHECKING:
-    from conductor_console.cli.select import Item, Selection
+    from conductor_console.cli.select import Item
     from conductor_console.cli.wiring import Workplace
-
-app = typer.Typer(
-    help="List, post, bin, delete, restore and retry jobs.",
-    no_args_is_help=True,
-    epilog=example("conductor-console jobs list zk://zk1:2181/taskflow/jobs --failures-over 2 --json"),
-    rich_markup_mode=None,
-)
-
-Uuids = Annotated[
-    list[str] | None, typer.Argument(metavar="UUID", help="Jobs, by uuid or a beginning that means no other.")
-]
-Name = Annotated[str | None, typer.Option("--name", metavar="PATTERN", help="Jobs so named; * and ? as in a shell.")]
-FailuresOver = Annotated[
-    int | None, typer.Option("--failures-over", metavar="N", min=0, help="Jobs with more failures in a row than this.")
-]
-State = Annotated[
-    str | None,
-    typer.Option("--state", metavar="STATE", help="waiting, claimed, held, malformed, no-access, binned; or a health."),
-]
-Health = Annotated[str | None, typer.Option("--health", metavar="HEALTH", help="ok, suspect or cycling.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the bin and the audit trail.")]
 
 
 @app.command(
@@ -55,12 +47,14 @@ def list_jobs(
     failures_over: FailuresOver = None,
     state: State = None,
     health: Health = None,
+    terms: Filter = None,
+    older_than: OlderThan = None,
     in_bin: Annotated[bool, typer.Option("--bin", help="List the bin.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """List jobs, worst first; or the bin, newest first."""
-    selection = _selection(uuids, name, failures_over, state, health)
-    with _opened(board) as place:
+    selection = selection_of(uuids, name, failures_over, state, health, terms, older_than)
+    with opened(board) as place:
         chosen, missing = selection.among(acting.items(place, binned=in_bin or state == "binned"))
     from conductor_console.cli import shapes
     from conductor_console.text import plural, visible
@@ -90,8 +84,8 @@ def show_job(
     from conductor_console.errors import ConsoleError
     from conductor_console.text import visible
 
-    selection = _selection([uuid])
-    with _opened(board, store) as place:
+    selection = selection_of([uuid])
+    with opened(board, store) as place:
         chosen, _ = selection.among([*acting.items(place, binned=False), *acting.items(place, binned=True)])
         if not chosen:
             raise ConsoleError(f"no job {visible(uuid, 80)} on the board or in its bin")
@@ -143,7 +137,7 @@ def post_jobs(
         priority=priority,
         count=count,
     )
-    with _opened(board, store, posting=True) as place:
+    with opened(board, store, posting=True) as place:
         posted = place.operations.post(request)
     if as_json:
         pairs = zip(posted, request.names(), strict=True)
@@ -163,6 +157,8 @@ def bin_jobs(
     failures_over: FailuresOver = None,
     state: State = None,
     health: Health = None,
+    terms: Filter = None,
+    older_than: OlderThan = None,
     why: Why = "by an operator",
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -177,9 +173,9 @@ def bin_jobs(
             return None
         return f"Move {plural(len(items), 'job')} to the bin, {len(claimed)} of them claimed?"
 
-    selection = _selection(uuids, name, failures_over, state, health)
+    selection = selection_of(uuids, name, failures_over, state, health, terms, older_than)
     acting.act_on(
-        _opened(board),
+        opened(board),
         selection,
         "bin",
         lambda operations, entries: operations.bin(entries, why),
@@ -198,6 +194,8 @@ def delete_jobs(
     failures_over: FailuresOver = None,
     state: State = None,
     health: Health = None,
+    terms: Filter = None,
+    older_than: OlderThan = None,
     in_bin: Annotated[bool, typer.Option("--bin", help="Delete from the bin.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -206,14 +204,51 @@ def delete_jobs(
     """Delete jobs for good; always asks, and refuses where nobody can be asked without --yes."""
     from conductor_console.text import plural
 
-    selection = _selection(uuids, name, failures_over, state, health)
+    selection = selection_of(uuids, name, failures_over, state, health, terms, older_than)
     acting.act_on(
-        _opened(board),
+        opened(board),
         selection,
         "delete",
         lambda operations, entries: operations.delete(entries),
         question=lambda items: f"Delete {plural(len(items), 'job')} for good?",
         binned=in_bin or state == "binned",
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+@app.command(
+    "purge",
+    epilog=example("conductor-console jobs purge zk://zk1:2181/taskflow/jobs --older-than 30d --dry-run"),
+)
+def purge_jobs(
+    board: options.BoardUrl,
+    uuids: Uuids = None,
+    name: Name = None,
+    failures_over: FailuresOver = None,
+    terms: Filter = None,
+    older_than: OlderThan = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Delete jobs from the bin for good; asks for a typed word, and needs --yes where nobody can be asked.
+
+    What TaskFlow put into the bin tells no time: --older-than leaves it there.
+    """
+    from conductor_console.operations.course import purge_word
+    from conductor_console.text import plural, visible
+
+    selection = selection_of(uuids, name, failures_over, terms=terms, older_than=older_than)
+    acting.act_on(
+        opened(board),
+        selection,
+        "purge",
+        lambda operations, entries: operations.delete(entries),
+        question=lambda items: f"Purge {plural(len(items), 'job')} from the bin for good?",
+        word=lambda items: purge_word([visible(item.entry.name) for item in items]),
+        binned=True,
         dry_run=dry_run,
         yes=yes,
         as_json=as_json,
@@ -226,13 +261,15 @@ def restore_jobs(
     uuids: Uuids = None,
     name: Name = None,
     failures_over: FailuresOver = None,
+    terms: Filter = None,
+    older_than: OlderThan = None,
     dry_run: DryRun = False,
     as_json: options.Json = False,
 ) -> None:
     """Put jobs back from the bin on the board; their failures are forgiven, their history stays."""
-    selection = _selection(uuids, name, failures_over)
+    selection = selection_of(uuids, name, failures_over, terms=terms, older_than=older_than)
     acting.act_on(
-        _opened(board),
+        opened(board),
         selection,
         "restore",
         lambda operations, entries: operations.restore(entries),
@@ -240,49 +277,6 @@ def restore_jobs(
         dry_run=dry_run,
         as_json=as_json,
     )
-
-
-@app.command("retry", epilog=example("conductor-console jobs retry sqlite:///board.db --state held"))
-def retry_jobs(
-    board: options.BoardUrl,
-    uuids: Uuids = None,
-    name: Name = None,
-    failures_over: FailuresOver = None,
-    state: State = None,
-    health: Health = None,
-    dry_run: DryRun = False,
-    as_json: options.Json = False,
-) -> None:
-    """End the hold of jobs, so that the next free conductor takes them."""
-    selection = _selection(uuids, name, failures_over, state, health)
-    acting.act_on(
-        _opened(board),
-        selection,
-        "retry",
-        lambda operations, entries: operations.retry(entries),
-        dry_run=dry_run,
-        as_json=as_json,
-    )
-
-
-def _selection(
-    uuids: list[str] | None = None,
-    name: str | None = None,
-    failures_over: int | None = None,
-    state: str | None = None,
-    health: str | None = None,
-) -> Selection:
-    from conductor_console.cli.select import Selection
-
-    return Selection(tuple(uuids or ()), name, failures_over, state, health)
-
-
-def _opened(board: str, store: str | None = None, *, posting: bool = False) -> Any:
-    """The workplace of one command; a read-only one creates nothing and never will."""
-    from conductor_console.cli.wiring import open_workplace
-
-    output.warn_password(board, store)
-    return open_workplace(board, store_url=store, access="posting" if posting else "attached")
 
 
 def _flow(place: Workplace, item: Item) -> Any:

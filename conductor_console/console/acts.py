@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 STOP_TIMEOUT: Final = 10.0
 #: From so many jobs on, it is shown how far an act is.
 BULK: Final = 20
+#: Seconds for which a key holds a job back.
+HOLD: Final = 3600.0
 #: So many jobs of a cause are asked for a traceback.
 TRIED: Final = 5
 
@@ -68,20 +70,45 @@ class Acts:
 
     def retry(self, targets: Sequence[JobView], *, ask: bool = False) -> None:
         """Ends the holds, with ``ask`` after a question."""
+        if free := self._free(targets, "Claimed now: there is no hold to end"):
+            entries = [job.entry for job in free]
+            question = questions.retrying(free, self._app.now()) if ask else None
+            self._perhaps(question, "retry", lambda course: self._hand.retry(entries, course=course))
+
+    def hold(self, targets: Sequence[JobView], *, ask: bool = False) -> None:
+        """Has our conductors leave them alone for an hour, with ``ask`` after a question."""
+        if free := self._free(targets, "Claimed now: only a job that nobody holds can be held back"):
+            entries = [job.entry for job in free]
+            question = questions.holding(free, self._app.now()) if ask else None
+            self._perhaps(question, "hold", lambda course: self._hand.hold(entries, HOLD, course=course))
+
+    def release(self, targets: Sequence[JobView], hidden: int = 0) -> None:
+        """Ends their claims; always asks: who holds them may be at work still."""
         if not self._may(targets):
             return
+        held = [job for job in targets if job.owner is not None]
+        if not held:
+            self._app.say("Nobody holds it: there is no claim to release", "amber")
+            return
+        entries = [job.entry for job in held]
+        question = questions.releasing(held, self._app.now(), hidden)
+        self._perhaps(question, "release", lambda course: self._hand.release(entries, course=course))
+
+    def _free(self, targets: Sequence[JobView], claimed: str) -> list[JobView]:
+        """Those that nobody holds; ``claimed`` is said where somebody holds them all."""
+        if not self._may(targets):
+            return []
         free = [job for job in targets if job.owner is None]
         if not free:
-            self._app.say("Claimed now: there is no hold to end", "amber")
-            return
+            self._app.say(claimed, "amber")
+        return free
 
-        def retry() -> None:
-            self._do("retry", lambda course: self._hand.retry([job.entry for job in free], course=course))
-
-        if ask:
-            self._ask(questions.retrying(free, self._app.now()), {"retry": retry})
+    def _perhaps(self, question: Question | None, verb: str, work: Callable[[Course], list[Result]]) -> None:
+        """Does it at once where there is nothing to ask, else when the answer is the verb."""
+        if question is None:
+            self._do(verb, work)
         else:
-            retry()
+            self._ask(question, {verb: lambda: self._do(verb, work)})
 
     def restore(self, targets: Sequence[BinEntry], hidden: int = 0) -> None:
         """Back on the board; asks where a filter hides some of them."""

@@ -23,6 +23,10 @@ DELETE: Final = _key("D", "delete", "delete", "Delete for good; always asks")
 UNDO: Final = _key("u", "undo", "undo", "Undo the last act: what left comes back, what came goes again")
 LIST: Final = _key("enter", "open", "list its jobs", "List its jobs in the first view, as a filter")
 TRACEBACK: Final = _key("t", "traceback", "traceback", "The full traceback, where the store has one")
+HOLD: Final = _key("H", "hold", "hold", "Hold for an hour; it binds our conductors alone", show=False)
+RELEASE: Final = _key(
+    "U", "release", "release", "Release the claim of a dead owner; always asks: it may run twice", show=False
+)
 PURGE: Final = _key("X", "purge", "purge for good", "Purge: delete from the bin for good; asks for a typed word")
 OUTCOME: Final = _key("o", "outcome", "outcome", "What came of each job of the last act", show=False)
 STOP: Final = _key("x", "stop_act", "stop", "Stop what is being done to many jobs; what is done stays done")
@@ -42,9 +46,9 @@ QUIT: Final = _key("q", "quit", "quit", "Quit; our conductors let their jobs go 
 QUIT_TOO: Final = Binding("ctrl+c,ctrl+q", "quit", show=False)
 
 #: What waits while the board cannot be reached, and what a read-only console does not do.
-ACTING: Final = frozenset({"retry", "bin", "delete", "restore", "purge", "undo"})
+ACTING: Final = frozenset({"retry", "hold", "release", "bin", "delete", "restore", "purge", "undo"})
 #: What the footer drops first when there is no room; all of it stays in the help.
-FIRST_TO_GO: Final = ("copy", "sort", "replay", "traceback", "undo", "retry", "mark", "filter", "open")
+FIRST_TO_GO: Final = ("copy", "release", "sort", "replay", "traceback", "undo", "retry", "mark", "filter", "open")
 
 
 def shown(binding: Binding, word: str = "") -> Binding:

@@ -66,6 +66,36 @@ def retrying(targets: Sequence[JobView], now: datetime) -> Question:
     )
 
 
+def holding(targets: Sequence[JobView], now: datetime) -> Question:
+    """Before jobs that are not all in sight are held back."""
+    count = len(targets)
+    return Question(
+        title=f"Hold {_those(count)} for an hour?",
+        corner=("u undoes it", "soft"),
+        listed=[listed(job, now) for job in targets],
+        advice=("It binds conductors of this project alone: TaskFlow's know no holds.", _CHANGES),
+        choices=(CANCEL, Choice("hold", f"Hold {jobs(count)}", "mild")),
+    )
+
+
+def releasing(targets: Sequence[JobView], now: datetime, hidden: int = 0) -> Question:
+    """Before claims are ended without their owners' doing."""
+    count = len(targets)
+    one = count == 1
+    return Question(
+        title=f"Release the claim on {_those(count)}?" if one else f"Release the claims on {_those(count)}?",
+        corner=("cannot be undone", "red"),
+        listed=[listed(job, now) for job in targets],
+        warning="Whoever holds it may still be at work." if one else "Whoever holds them may still be at work.",
+        warned=(
+            f"The {'job' if one else 'jobs'} may then be run twice at once: a conductor of TaskFlow's does not notice.",
+            f"Release only when you know that {'its owner is' if one else 'their owners are'} dead.",
+        ),
+        advice=(*_hidden(hidden), _CHANGES),
+        choices=(CANCEL, Choice("release", f"Release {count:,} {'claim' if one else 'claims'}", "danger")),
+    )
+
+
 def restoring(targets: Sequence[BinEntry], now: datetime, hidden: int) -> Question:
     """Before jobs that are not in sight come back from the bin."""
     count = len(targets)

@@ -116,6 +116,8 @@ _DONE: Final = {
     "purge": "purged",
     "restore": "restored",
     "retry": "to be retried now",
+    "hold": "held for an hour",
+    "release": "released, open to the next conductor",
     "undo": "undone",
 }
 GERUNDS: Final = {
@@ -124,10 +126,18 @@ GERUNDS: Final = {
     "purge": "Purging",
     "restore": "Restoring",
     "retry": "Ending holds",
+    "hold": "Holding",
+    "release": "Releasing claims",
     "undo": "Undoing",
 }
 _TROUBLE: Final = {"changed": "changed under you", "gone": "gone already", "refused": "refused"}
-_UNDONE_BY: Final = {"bin": ", u undoes it", "restore": ", u undoes it", "delete": ", u posts anew"}
+_UNDONE_BY: Final = {
+    "bin": ", u undoes it",
+    "restore": ", u undoes it",
+    "retry": ", u undoes it",
+    "hold": ", u undoes it",
+    "delete": ", u posts anew",
+}
 
 
 def told(verb: str, results: Sequence[Result], label: str = "") -> tuple[str, str]:

@@ -10,7 +10,6 @@ Errors of the acts: :class:`Changed`, :class:`Gone`, :class:`Refused`, and :clas
 from __future__ import annotations
 
 import abc
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +22,7 @@ from taskflow.jobs.base import JobPriority
 
 from conductor_console.errors import ConsoleError
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
+from conductor_console.jobboards.board_job import BoardJob as BoardJob
 from conductor_console.jobboards.postings import in_order
 from conductor_console.text import visible
 
@@ -189,6 +189,19 @@ class BoardEvent:
 
 
 Listener = Callable[[BoardEvent], None]
+#: What may forbid an act on a job, when the record that is about to be changed with it says otherwise than was seen.
+Unless = Callable[[AttemptRecord], bool] | None
+
+
+def forbidden(entry: JobEntry, record: AttemptRecord, unless: Unless) -> None:
+    """:raises Changed: when what the record says now forbids the act."""
+    if unless is not None and unless(record):
+        raise Changed(f"job {visible(entry.name, 80)} changed under you: its failures are others now")
+
+
+def unclaimed(entry: JobEntry) -> Changed:
+    """What a claim cannot be ended for that there is not."""
+    return Changed(f"job {visible(entry.name, 80)} has no claim to end: nobody holds it")
 
 
 class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
@@ -234,6 +247,10 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
 
         :raises BoardUnreachable: when the board does not answer.
         """
+
+    @abc.abstractmethod
+    def make_job(self, entry: JobEntry, book: Any = None) -> BoardJob:
+        """TaskFlow's view of an entry."""
 
     # -- working -------------------------------------------------------------------------------------------------
     @abc.abstractmethod
@@ -351,16 +368,50 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
 
     # -- an operator's acts ----------------------------------------------------------------------------------------
     @abc.abstractmethod
-    def bin(self, entry: JobEntry, who: str, why: str) -> str:
+    def bin(self, entry: JobEntry, who: str, why: str, *, unless: Unless = None) -> str:
         """Moves a job to the bin if it still is as ``entry`` shows it, claim included. Returns its key there.
 
+        :param unless: asked of the record as it lies on the board now, where there is one: a listing may trail it.
         :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
         """
 
+    #: Whether to ask for it again and again, while somebody holds the job, is cheap for the board and all who use it.
+    pursuable = False
+
+    def binning(
+        self,
+        entry: JobEntry,  # noqa: ARG002
+        who: str,
+        why: str,
+        *,
+        unless: Unless = None,
+    ) -> Callable[[JobEntry], object]:
+        """As :meth:`bin`, for whoever has to be quick: what takes time is done here, the act by what is returned, and
+        what came of it is shown by the listing when it is.
+
+        :returns: to be called with the job as it is now; called again it tries again, it raises as :meth:`bin` does.
+        :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
+        """
+        return lambda entry: self.bin(entry, who, why, unless=unless)
+
+    def bin_many(self, entries: Sequence[JobEntry], who: str, why: str) -> Sequence[str | Exception | None]:  # noqa: ARG002
+        """Moves jobs to the bin, as far as that goes better for many together; not shown by the listing before long.
+
+        :returns: for each its key in the bin; None where nothing was done: :meth:`bin` is to be called, and tells why
+            it cannot be; an error where it is not known whether it was done.
+        :raises ConsoleError: nothing was done to any of them.
+        """
+        return [None] * len(entries)
+
+    def restore_many(self, entries: Sequence[BinEntry]) -> Sequence[str | Exception | None]:
+        """Puts binned jobs back, as :meth:`bin_many` bins them; what it returns is as there, for :meth:`restore`."""
+        return [None] * len(entries)
+
     @abc.abstractmethod
-    def delete(self, entry: JobEntry | BinEntry) -> None:
+    def delete(self, entry: JobEntry | BinEntry, *, unless: Unless = None) -> None:
         """Deletes a job (or purges a binned one) and its record for good, if it still is as seen.
 
+        :param unless: as :meth:`bin` has it, of a job on the board.
         :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
         """
 
@@ -371,62 +422,29 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
         :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
         """
 
-    @abc.abstractmethod
     def retry(self, entry: JobEntry) -> None:
         """Ends the job's hold, so that the next free conductor of ours takes it.
 
         :raises Changed: when it is claimed now. :raises Gone, Refused, BoardUnreachable: and nothing was done.
         """
+        self.hold(entry, None)
 
+    @abc.abstractmethod
+    def hold(self, entry: JobEntry, until: datetime | None, *, unless: Unless = None) -> None:
+        """Has conductors of ours leave a job alone that nobody holds; TaskFlow's know no holds.
 
-class BoardJob(taskflow_base.Job):
-    """A job on one of our boards: TaskFlow's ``Job``, and the entry it was made from."""
+        :param until: by the board's clock; None ends the hold.
+        :param unless: as :meth:`bin` has it.
+        :raises Changed: when it is claimed now. :raises Gone, Refused, BoardUnreachable: and nothing was done.
+        """
 
-    def __init__(self, board: LedgerBoard, entry: JobEntry, backend: Any = None, book: Any = None) -> None:
-        super().__init__(
-            board,
-            entry.name,
-            uuid=entry.uuid,
-            details=dict(entry.details),
-            backend=backend,
-            book=book,
-            book_data={"uuid": entry.book_uuid, "name": entry.book_name} if entry.book_uuid else None,
-        )
-        self.entry = entry
+    @abc.abstractmethod
+    def release(self, entry: JobEntry) -> None:
+        """Ends the very claim that ``entry`` shows; its attempt is told as revoked. The job stays.
 
-    @property
-    def priority(self) -> JobPriority:
-        return self.entry.priority
+        Whoever holds it may be at work still: a conductor of ours gives up at its next step, one of TaskFlow's never
+        knows, and the job may be run twice at once.
 
-    def _load_book(self) -> Any:
-        uuid = self.book_uuid
-        if uuid is not None and not _storable(uuid):
-            raise excp.NotFound(f"there is no logbook {visible(uuid, 80)}")
-        if uuid is None or self._backend is None:
-            return None
-        # Not TaskFlow's own way, which asks a store that fails again and again, and waits for seconds between.
-        with contextlib.closing(self._backend.get_connection()) as connection:
-            return connection.get_logbook(uuid)
-
-    @property
-    def created_on(self) -> datetime:
-        """When it was posted: naive local time, as TaskFlow's own jobs tell it."""
-        return self.entry.created_at.astimezone().replace(tzinfo=None)
-
-    @property
-    def last_modified(self) -> datetime:
-        """A posting never changes: the same as :attr:`created_on`."""
-        return self.created_on
-
-    @property
-    def sort_key(self) -> tuple[int, str]:
-        return self.entry.place
-
-
-def _storable(uuid: str) -> bool:
-    """Whether a database can hold such a text at all."""
-    try:
-        uuid.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in uuid
+        :raises Changed: when nobody holds it, or by another claim.
+        :raises Gone, Refused, BoardUnreachable: and nothing was done.
+        """

@@ -26,8 +26,19 @@ from conductor_console.clock import utcnow
 from conductor_console.errors import BoardUnreachable, ConsoleError, UsageError
 from conductor_console.jobboards import attempts, postings
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
-from conductor_console.jobboards.base import BinEntry, BoardJob, Changed, Claim, JobEntry, Refused
+from conductor_console.jobboards.base import (
+    BinEntry,
+    BoardJob,
+    Changed,
+    Claim,
+    JobEntry,
+    Refused,
+    Unless,
+    forbidden,
+    unclaimed,
+)
 from conductor_console.jobboards.common import PicturedBoard, identity
+from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.jobboards.sqlite_acts import Act, known_record
 from conductor_console.jobboards.sqlite_database import DEFAULT_TIMEOUT, Database
 from conductor_console.jobboards.sqlite_liveness import Sessions, locks_of
@@ -56,7 +67,7 @@ class SQLiteJobBoard(PicturedBoard):
         conf: Mapping[str, Any],
         persistence: Any = None,
         emit_notifications: bool = True,
-        policy: Policy | None = None,
+        policy: AnyPolicy | None = None,
         read_only: bool = False,
     ) -> None:
         super().__init__(name, conf, persistence, emit_notifications)
@@ -336,32 +347,45 @@ class SQLiteJobBoard(PicturedBoard):
         return self._claimed.get(job, claim.id) == claim.id
 
     # -- an operator's acts --------------------------------------------------------------------------------------------
-    def bin(self, entry: JobEntry, who: str, why: str) -> str:
+    def bin(self, entry: JobEntry, who: str, why: str, *, unless: Unless = None) -> str:
         with self._act(durable=True) as act:
             now = utcnow()
             entry = act.as_seen(entry)
-            act.move_to_bin(entry, _settled(entry, now), who, why, now)
+            record = _settled(entry, now)
+            forbidden(entry, record, unless)
+            act.move_to_bin(entry, record, who, why, now)
         return entry.key
 
-    def delete(self, entry: JobEntry | BinEntry) -> None:
+    def delete(self, entry: JobEntry | BinEntry, *, unless: Unless = None) -> None:
         with self._act(durable=True) as act:
             if isinstance(entry, BinEntry):
                 act.purge(act.binned_as_seen(entry))
             else:
-                act.remove(act.as_seen(entry))
+                entry = act.as_seen(entry)
+                forbidden(entry, _settled(entry, utcnow()), unless)
+                act.remove(entry)
 
     def restore(self, entry: BinEntry) -> str:
         with self._act(durable=True) as act:
             act.put_back(act.binned_as_seen(entry))
         return entry.key
 
-    def retry(self, entry: JobEntry) -> None:
+    def hold(self, entry: JobEntry, until: datetime | None, *, unless: Unless = None) -> None:
         with self._act(durable=True) as act:
             entry = act.as_seen(entry)
             if entry.claim is not None:
                 raise Changed(f"job {visible(entry.name)} is claimed by {visible(entry.claim.owner)}")
-            if entry.record is not None:
-                act.release(entry, attempts.retried(_settled(entry, utcnow())))
+            record = _settled(entry, utcnow())
+            forbidden(entry, record, unless)
+            if entry.record is not None or until is not None:
+                act.release(entry, attempts.held(record, until))
+
+    def release(self, entry: JobEntry) -> None:
+        with self._act(durable=True) as act:
+            entry = act.as_seen(entry)
+            if entry.claim is None:
+                raise unclaimed(entry)
+            act.release(entry, attempts.closed(known_record(entry), "revoked", utcnow()))
 
 
 def _settled(entry: JobEntry, now: datetime) -> AttemptRecord:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import select
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+from kazoo.handlers.utils import fileobj_to_fd
 from kazoo.retry import KazooRetry
 from oslo_utils import strutils
 
@@ -54,6 +57,32 @@ class StepFailed(Exception):
         self.error = error
 
 
+class Handler(SequentialThreadingHandler):
+    """kazoo's own, waiting for sockets by one system call where that makes five, several times for each message."""
+
+    def select(self, rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None) -> tuple[list[Any], ...]:  # noqa: ARG002
+        """As ``select.select``, whatever the number of the file; ``xlist`` is taken to be empty, as by kazoo's.
+
+        :raises TypeError: a socket is closed. :raises ValueError: its file is another's, or nobody's, by now.
+        """
+        wanted: dict[int, int] = {}
+        for event, sockets in ((select.POLLIN, rlist), (select.POLLOUT, wlist)):
+            for one in sockets:
+                number = fileobj_to_fd(one)
+                wanted[number] = wanted.get(number, 0) | event
+        poll = select.poll()
+        for number, events in wanted.items():
+            poll.register(number, events)
+        ready = dict(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+        if any(events & select.POLLNVAL for events in ready.values()):
+            raise ValueError("a socket was closed while it was waited for")
+        # What hung up can be read and written: that tells how.
+        over = select.POLLHUP | select.POLLERR
+        readable = [one for one in rlist if ready.get(fileobj_to_fd(one), 0) & (select.POLLIN | over)]
+        writable = [one for one in wlist if ready.get(fileobj_to_fd(one), 0) & (select.POLLOUT | over)]
+        return readable, writable, []
+
+
 def hosts_of(conf: Mapping[str, Any]) -> str:
     """The hosts of TaskFlow's conf (text, list, or a mapping of host to port) as kazoo takes them.
 
@@ -81,6 +110,7 @@ def make_client(conf: Mapping[str, Any]) -> KazooClient:
     for key in ("keyfile", "keyfile_password", "certfile", "ca", "handler"):
         if conf.get(key) is not None:
             options[key] = conf[key]
+    options.setdefault("handler", Handler())
     if conf.get("auth_data"):
         options["auth_data"] = {(str(scheme), str(credential)) for scheme, credential in conf["auth_data"]}
     return KazooClient(
@@ -189,11 +219,22 @@ class Multi:
         :raises StepFailed: nothing was done. :raises OutcomeUnknown: the connection broke.
         :raises BoardUnreachable: there is no connection, nothing was done. :raises Refused: it is too big.
         """
+        return self.outcome(self.send())
+
+    def send(self) -> Any:
+        """Sends it, and gives kazoo's promise of its results, for :meth:`outcome`.
+
+        :raises BoardUnreachable: there is no connection, nothing was done. :raises Refused: it is too big.
+        """
         if self._size > LARGEST_REQUEST:
             raise Refused(f"too big for ZooKeeper: {self._size:,} bytes, where one request takes {LARGEST_REQUEST:,}")
         need_connection(self._client)
+        return self._transaction.commit_async()
+
+    def outcome(self, sent: Any) -> dict[str, Any]:
+        """What became of it, waited for; returns and raises as :meth:`commit` does."""
         try:
-            results = answer(self._transaction.commit_async)
+            results = sent.get(timeout=ANSWER_SECONDS)
         except k_exceptions.ConnectionClosedError as error:
             raise BoardUnreachable("the connection to ZooKeeper is closed") from error
         except UNKNOWN_OUTCOME as error:

@@ -6,6 +6,7 @@ by one thread (``board-NAME``); each round takes all that was noted so far, so a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ FOLDERS: Final[tuple[Folder, ...]] = ("records", "jobs", "bin", "entities")
 JOIN_SECONDS: Final = 15.0
 #: Two listings of a big board are at least so far apart (a small one's cost is nothing): seconds.
 LONGEST_PAUSE: Final = 0.05
+#: The same while many jobs are moved by ourselves: to list a big board anew for each few of them would take longer than
+#: the moves. A claim that lasts less than this may be among those that are told as unseen then.
+CALM_PAUSE: Final = 0.5
 _RETRY_SECONDS: Final = 0.5
 #: Between two looks at a folder that may not be listed.
 _DENIED_SECONDS: Final = 5.0
@@ -93,6 +97,7 @@ class Mirror:
         self._asked = 0
         self._done = 0
         self._progress = 0
+        self._calm = 0
         self._stopping = False
         self._failure: str | None = None
         #: Why a folder is not shown, and when to ask again for one that may not be listed: no event tells of rights.
@@ -152,6 +157,22 @@ class Mirror:
     def _hopeless(self) -> bool:
         """Whether to wait for what was asked for is no use; to be called under the lock."""
         return self._stopping or (self._failure is not None and not self._reads.excused)
+
+    @property
+    def reads_many(self) -> bool:
+        """Whether the server is known to read many nodes at once."""
+        return self._reads.proven
+
+    @contextlib.contextmanager
+    def calm(self) -> Iterator[None]:
+        """While many jobs are moved by ourselves."""
+        with self._wake:
+            self._calm += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._calm -= 1
 
     def look_again(self) -> None:
         """Asks for one more round, soon; returns at once."""
@@ -254,7 +275,7 @@ class Mirror:
                     self._done = turn
                     self._wake.notify_all()
                 self._on_round()
-            return min(LONGEST_PAUSE, 3 * (time.monotonic() - began))
+            return min(CALM_PAUSE if self._calm else LONGEST_PAUSE, 3 * (time.monotonic() - began))
         except (k_exceptions.KazooException, KazooTimeoutError) as error:
             LOG.info("reading the board failed: %s", describe(error))
         except Exception:

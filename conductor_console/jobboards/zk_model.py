@@ -346,6 +346,10 @@ class BoardModel:
         with self._guard:
             return self._bin.keys.get(node)
 
+    def in_bin(self, key: str) -> bool:
+        """Whether a binned job is called so, as last seen."""
+        return self._picture.get_binned(key) is not None
+
     def bin_gone(self, node: str) -> None:
         with self._guard:
             key = self._bin.gone(node)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from kazoo import exceptions as k_exceptions
 
-from conductor_console.jobboards import attempts
-from conductor_console.jobboards.base import BinEntry, Changed, Claim, Gone, JobEntry, Refused
+from conductor_console.jobboards import attempts, foreign
+from conductor_console.jobboards.base import (
+    BinEntry,
+    Changed,
+    Claim,
+    Gone,
+    JobEntry,
+    Refused,
+    Unless,
+    forbidden,
+    unclaimed,
+)
 from conductor_console.jobboards.zk_client import NO_RIGHTS, Multi, OutcomeUnknown, StepFailed, as_hex
 from conductor_console.jobboards.zk_ledger import TRIES, Built, Done, LedgerRequests, name_was_taken
 from conductor_console.jobboards.zk_nodes import Ledger, read_lock
@@ -15,12 +28,24 @@ from conductor_console.jobboards.zk_paths import is_past, old_name
 from conductor_console.jobboards.zk_requests import CONFLICTS
 from conductor_console.text import visible
 
+#: Adds an act's steps, made of the job's record as it is, to those that look at its claim.
+Steps = Callable[[Ledger | None, Multi], Built]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A posting's bytes and rights, which never change, and the name that it would get in the bin."""
+
+    raw: bytes
+    acl: Any
+    name: str
+
 
 class OperatorActs(LedgerRequests):
-    """Bin, delete, restore, retry. Each raises ``Changed``, ``Gone`` or ``Refused`` when nothing was done."""
+    """Bin, delete, restore, hold, release. Each raises ``Changed``, ``Gone`` or ``Refused`` when nothing was done."""
 
-    def retry(self, entry: JobEntry) -> None:
-        """Ends a job's hold while nobody holds the job."""
+    def hold(self, entry: JobEntry, until: datetime | None, unless: Unless) -> None:
+        """Sets, or ends, a job's hold while nobody holds the job."""
         if entry.claim is not None:
             lock = self.read_lock(entry.node)
             raise self._released(entry) if lock is None else _claimed(entry, lock.claim)
@@ -29,17 +54,56 @@ class OperatorActs(LedgerRequests):
         def build(ledger: Ledger | None, multi: Multi) -> Built:
             multi.check("job", self.paths.job(entry.node), entry.version)
             if ledger is None:
+                if until is not None:
+                    raise Refused(f"job {visible(entry.name, 80)} cannot be held: its record may not be written")
                 return multi, None
-            if ledger.version is None:
+            record = attempts.deserted(ledger.record, moment, ledger.open_claim)
+            forbidden(entry, record, unless)
+            if ledger.version is None and until is None:
                 return self.absent(multi, entry.key), None
-            record = attempts.retried(attempts.deserted(ledger.record, moment, ledger.open_claim))
+            record = attempts.held(record, until)
             return self.write(multi, entry.key, ledger, record), record
 
-        self.note(entry.key, self._as_seen(entry, "retry", build))
+        self.note(entry.key, self._as_seen(entry, "retry" if until is None else "hold", build))
 
-    def bin(self, entry: JobEntry, who: str, why: str) -> str:
-        """Moves a job to the bin; an attempt under way is told as revoked. Returns the node's name there."""
+    def release(self, entry: JobEntry) -> None:
+        """Ends the claim that was seen; one that nobody counted yet is counted with that."""
+        claim = entry.claim
+        if claim is None:
+            raise unclaimed(entry)
+        attempt, moment = self.attempt_of(entry, claim), self.model.now()
+
+        def build(ledger: Ledger | None, multi: Multi) -> Built:
+            multi.check("job", self.paths.job(entry.node), entry.version)
+            if ledger is None:
+                return multi, None
+            record = foreign.noted(ledger.record, attempt, moment, ledger.open_claim)
+            record = attempts.closed(record, "revoked", moment, claim.id)
+            return self.write(multi, entry.key, ledger, record), record
+
+        # The record first: what hears of the release must find the attempt ended.
+        self.note(entry.key, self._as_seen(entry, "release", build))
+        self.model.unlocked(entry.node, int(claim.id, 16))
+
+    def move(self, entry: JobEntry) -> Move:
+        """All that has to be read before a job can be moved to the bin.
+
+        :raises Gone, Changed, Refused: it is not what ``entry`` shows, or may not be read.
+        """
         raw, acl = self.posting(entry)
+        return Move(raw, acl, self.bin_name(entry))
+
+    def bin(self, entry: JobEntry, who: str, why: str, unless: Unless, move: Move | None = None) -> str:
+        """Moves a job to the bin; an attempt under way is told as revoked. Returns the node's name there.
+
+        :param move: what was read before: of it only the name in the bin may have been taken since.
+        """
+        move = move or self.move(entry)
+        return self.binned(entry, self._as_seen(entry, "bin", self.binning(entry, who, why, unless, move)))
+
+    def binning(self, entry: JobEntry, who: str, why: str, unless: Unless, move: Move) -> Steps:
+        """The steps that move a job to the bin, after those that look at its claim."""
+        names = [move.name]
         moment = self.model.now()
 
         def build(ledger: Ledger | None, multi: Multi) -> Built:
@@ -49,20 +113,28 @@ class OperatorActs(LedgerRequests):
                 if entry.claim is None or mine != entry.claim.id:
                     # The attempt that is open is not the claim's: its process died before.
                     record = attempts.deserted(record, moment, mine)
+                forbidden(entry, record, unless)
                 record = attempts.closed(record, "revoked", moment, mine)
                 record = attempts.put_in_bin(record, who, moment, why)
-            return self.to_bin(multi, entry, raw, acl, ledger, record)
+            name = names.pop() if names else self.bin_name(entry)
+            return self.to_bin(multi, entry, name, move.raw, move.acl, ledger, record)
 
-        done = self._as_seen(entry, "bin", build)
+        return build
+
+    def binned(self, entry: JobEntry, done: Done) -> str:
+        """Takes in that a job went to the bin. Returns the node's name there."""
         self.note(entry.key, done)
         self.model.removed(entry.node)
         path: str = done[0]["bin"]
         return path.rpartition("/")[2]
 
-    def delete(self, entry: JobEntry) -> None:
+    def delete(self, entry: JobEntry, unless: Unless) -> None:
         """Deletes a job and its record."""
+        moment = self.model.now()
 
         def build(ledger: Ledger | None, multi: Multi) -> Built:
+            if ledger is not None:
+                forbidden(entry, attempts.deserted(ledger.record, moment, ledger.open_claim), unless)
             multi.delete("job", self.paths.job(entry.node), entry.version)
             return self.forget(multi, entry.key, ledger), None
 
@@ -106,11 +178,21 @@ class OperatorActs(LedgerRequests):
             job = visible(entry.name, 80)
             raise Refused(f"job {job} was binned from the board at {visible(owner)}: restore it there")
         acl = self.acl(self.paths.binned(entry.node))
-        # A node made by hand at or above the board's counter would make every later post fail.
+        node = self.old_node(entry, stat)
+        if node is not None and self.ask(self.client.exists_async, self.paths.job(node)):
+            node = None
+        return self.restored(entry, self._commit(entry, "restore", self.restoring(entry, version, acl, node)))
+
+    @staticmethod
+    def old_node(entry: BinEntry, stat: Any) -> str | None:
+        """The node's name from before it was binned, if one of that name may be made.
+
+        A node made by hand at or above the board's counter would make every later post fail.
+
+        :param stat: the board's.
+        """
         old = old_name(entry.node)
-        if old is None or not is_past(old[1], stat) or self.ask(self.client.exists_async, self.paths.job(old[0])):
-            return self._restore(entry, version, acl, None)
-        return self._restore(entry, version, acl, old[0])
+        return old[0] if old is not None and is_past(old[1], stat) else None
 
     def _on_board(self, twin: JobEntry | None) -> bool:
         """Whether it is there still: a listing may trail."""
@@ -133,7 +215,13 @@ class OperatorActs(LedgerRequests):
         version: int = stat.version
         return version
 
-    def _restore(self, entry: BinEntry, version: int, acl: object, node: str | None) -> str:
+    def restoring(
+        self, entry: BinEntry, version: int, acl: object, node: str | None
+    ) -> Callable[[Ledger | None], Built]:
+        """The steps that put a binned job back.
+
+        :param version: of its node in the bin. :param node: its name on the board; None: the sequence's next.
+        """
         step = "next" if node is None else "job"
         moment = self.model.now()
 
@@ -155,10 +243,13 @@ class OperatorActs(LedgerRequests):
             fitting = self.fitting(multi, forgiven, entry.key)
             return (multi if fitting is None else self.write(multi, entry.key, ledger, fitting)), fitting
 
-        done = self._commit(entry, "restore", build)
+        return build
+
+    def restored(self, entry: BinEntry, done: Done) -> str:
+        """Takes in that a job went back to the board. Returns the node's name there."""
         self.note(entry.key, done)
         self.model.bin_gone(entry.node)
-        path: str = done[0][step]
+        path: str = done[0].get("job") or done[0]["next"]
         return path.rpartition("/")[2]
 
     def _commit(self, entry: JobEntry | BinEntry, act: str, build: Callable[[Ledger | None], Built]) -> Done:
@@ -169,7 +260,7 @@ class OperatorActs(LedgerRequests):
         except OutcomeUnknown as error:
             raise self.unknown(act, entry.name) from error
 
-    def _as_seen(self, entry: JobEntry, act: str, build: Callable[[Ledger | None, Multi], Built]) -> Done:
+    def _as_seen(self, entry: JobEntry, act: str, build: Steps) -> Done:
         """Commits an act together with the steps that fail unless the claim is as ``entry`` shows it."""
         for _ in range(TRIES):
             version = 0 if entry.claim is None else self._confirm(entry, entry.claim, act)

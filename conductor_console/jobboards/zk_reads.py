@@ -7,6 +7,7 @@ either says so and hangs up, keeping the session; from then on nodes are read si
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -32,6 +33,8 @@ _SUSPICIOUS: Final = 2
 #: What may be met at a single node, and is the reader's to judge.
 _ABOUT_ONE: Final = (k_exceptions.NoNodeError, *NO_RIGHTS)
 
+_LONG: Final = struct.Struct("!q")
+
 Path = Callable[[str], str]
 Found = tuple[str, Any]
 
@@ -43,18 +46,41 @@ class Reads:
     ZookeeperError that was met there (no node, no rights), and raises KazooException when the connection breaks,
     KazooTimeoutError after a minute without an answer.
 
+    :param proven: the server is known to read many nodes at once.
     :ivar excused: it is being found out what the server knows: should it hang up now, that is no outage.
     """
 
-    def __init__(self, client: KazooClient) -> None:
+    def __init__(self, client: KazooClient, *, proven: bool = False) -> None:
         self.excused = False
         self._client = client
         self._in_transactions = True
-        self._answered = False
+        self._answered = proven
         self._broken = 0
 
-    def watched(self, names: Iterable[str], path: Path, watch: Any) -> Iterator[Found]:
-        """Reads each node and leaves a watch on it."""
+    @property
+    def proven(self) -> bool:
+        """Whether the server has read many nodes at once already."""
+        return self._answered
+
+    def watched(self, names: Sequence[str], path: Path, watch: Any) -> Iterator[Found]:
+        """Reads each node and leaves a watch on it.
+
+        A node that changed since this client's last word from the server may be told of at once: list them first.
+        """
+        if len(names) < _FEW or not self._in_transactions:
+            yield from self.singly(names, path, watch)
+            return
+        watching = []
+        for asked, found, zxid in self._transactions(names, path):
+            there = [name for name, one in zip(asked, found, strict=True) if isinstance(one, tuple)]
+            # What changes after the reading is told at once, the watch being set that much later notwithstanding.
+            watching.append(self._watch([path(name) for name in there], watch, zxid))
+            yield from zip(asked, found, strict=True)
+        for request in watching:
+            request.get(timeout=ANSWER_SECONDS)
+
+    def singly(self, names: Iterable[str], path: Path, watch: Any = None) -> Iterator[Found]:
+        """Reads each node by a request of its own."""
         under_way: deque[tuple[str, Any]] = deque()
         for name in names:
             under_way.append((name, self._client.get_async(path(name), watch=watch)))
@@ -66,11 +92,12 @@ class Reads:
     def plain(self, names: Sequence[str], path: Path) -> Iterator[Found]:
         """Reads each node."""
         if len(names) < _FEW or not self._in_transactions:
-            return self.watched(names, path, None)
-        return self._transactions(names, path)
+            return self.singly(names, path)
+        return (one for asked, found, _ in self._transactions(names, path) for one in zip(asked, found, strict=True))
 
-    def _transactions(self, names: Sequence[str], path: Path) -> Iterator[Found]:
-        under_way: deque[tuple[Sequence[str], Any]] = deque()
+    def _transactions(self, names: Sequence[str], path: Path) -> Iterator[tuple[Sequence[str], list[Any], int]]:
+        """So many names at a time, what was found, and a transaction that the server had done before it looked."""
+        under_way: deque[tuple[Sequence[str], Any, int]] = deque()
         # Nothing is known before the first answer: neither whether it comes, nor how big the nodes are.
         begin, many, window = 0, _FIRST, 1
         self.excused = not self._answered
@@ -78,17 +105,25 @@ class Reads:
             while begin < len(names) and len(under_way) < window:
                 some = names[begin : begin + many]
                 begin += len(some)
-                under_way.append((some, self._read_many([path(name) for name in some])))
-            asked, request = under_way.popleft()
+                zxid = self._client.last_zxid
+                under_way.append((some, self._read_many([path(name) for name in some]), zxid))
+            asked, request, zxid = under_way.popleft()
             found = self._outcome(request)
             largest = max((len(one[0]) for one in found if isinstance(one, tuple)), default=0)
             many, window = max(1, min(_MOST, _OCTETS // max(1, largest))), _TRANSACTIONS
-            yield from zip(asked, found, strict=True)
+            yield asked, found, zxid
 
     def _read_many(self, paths: list[str]) -> Any:
+        return self._request(_ReadMany([self._client.chroot + path for path in paths]))
+
+    def _watch(self, paths: list[str], watch: Any, zxid: int) -> Any:
+        paths = [self._client.chroot + path for path in paths]
+        return self._request(_WatchMany(paths, watch, self._client._data_watchers, zxid))
+
+    def _request(self, asked: Any) -> Any:
         request = self._client.handler.async_result()
         # The way of every request of kazoo's own.
-        self._client._call(_ReadMany([self._client.chroot + path for path in paths]), request)
+        self._client._call(asked, request)
         return request
 
     def _outcome(self, request: Any) -> list[Any]:
@@ -161,3 +196,32 @@ class _ReadMany:
             end = offset + max(0, number)
             found.append((octets[offset:end], ZnodeStat._make(stat_struct.unpack_from(octets, end))))
             offset = end + stat_struct.size
+
+
+class _WatchMany:
+    """ZooKeeper's ``setWatches``, by which a client comes by its watches after a new connection; kazoo does without.
+
+    :param watchers: kazoo's own, which tell whom an event concerns.
+    :param zxid: a node that changed after this transaction is told of at once.
+    """
+
+    type = 101
+
+    def __init__(self, paths: Sequence[str], watch: Any, watchers: Any, zxid: int) -> None:
+        self._paths = paths
+        self._watch = watch
+        self._watchers = watchers
+        self._zxid = zxid
+
+    def serialize(self) -> bytearray:
+        # On the one thread that touches the watchers, and before any event can come.
+        for path in self._paths:
+            self._watchers[path].add(self._watch)
+        none = int_struct.pack(0)
+        octets = bytearray(_LONG.pack(self._zxid) + int_struct.pack(len(self._paths)))
+        for path in self._paths:
+            octets += write_string(path)
+        return octets + none + none
+
+    def deserialize(self, _octets: bytes, _offset: int) -> bool:
+        return True

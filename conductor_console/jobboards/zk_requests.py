@@ -153,8 +153,7 @@ class Requests:
         path = self.paths.job(entry.node)
         try:
             raw, _stat = self.ask(self.client.get_async, path)
-            if postings.parse(raw, entry.node).uuid != entry.uuid:
-                raise Changed(f"job {visible(entry.name, 80)} changed under you: another is in its place")
+            self.need_same(raw, entry)
             acl = self.acl(path)
             self.ensure_folder(self.paths.trash)
         except k_exceptions.NoNodeError as error:
@@ -162,6 +161,11 @@ class Requests:
         except NO_RIGHTS as error:
             raise Refused(f"no rights to move job {visible(entry.name, 80)} to the bin") from error
         return raw, acl
+
+    def need_same(self, raw: bytes, entry: JobEntry) -> None:
+        """:raises Changed: these bytes are not the posting of the job that was seen."""
+        if postings.parse(raw, entry.node).uuid != entry.uuid:
+            raise Changed(f"job {visible(entry.name, 80)} changed under you: another is in its place")
 
     def acl(self, path: str) -> Any:
         """A node's rights, to be given to its copy; None (the client's default) where they may not be read."""

@@ -2,17 +2,17 @@
 
 It can share a path with TaskFlow's own boards and conductors; neither side notices. The parts: ``zk_paths`` (where
 things lie), ``zk_client`` (transactions, reads), ``zk_model`` (what is known), ``zk_mirror`` (following),
-``zk_requests``, ``zk_ledger``, ``zk_acts``, ``zk_operator`` (what is done), ``zk_claims`` (what is ours).
+``zk_requests``, ``zk_ledger``, ``zk_acts``, ``zk_operator``, ``zk_bulk`` (what is done), ``zk_claims`` (what is ours).
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
@@ -29,7 +29,6 @@ from conductor_console.jobboards.base import (
     BinEntry,
     BoardEvent,
     BoardJob,
-    Changed,
     Claim,
     EntityEntry,
     Fate,
@@ -37,8 +36,9 @@ from conductor_console.jobboards.base import (
     Listing,
     Refused,
 )
-from conductor_console.jobboards.common import PicturedBoard
+from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.jobboards.zk_acts import ConductorActs, Held
+from conductor_console.jobboards.zk_bulk import BulkActs
 from conductor_console.jobboards.zk_claims import Claims
 from conductor_console.jobboards.zk_client import (
     DEFAULT_TIMEOUT,
@@ -54,17 +54,15 @@ from conductor_console.jobboards.zk_entities import Entities
 from conductor_console.jobboards.zk_mirror import FOLDERS, Folder, Mirror
 from conductor_console.jobboards.zk_model import BoardModel
 from conductor_console.jobboards.zk_nodes import NO_OWNER, read_job
+from conductor_console.jobboards.zk_operated import OperatedBoard
 from conductor_console.jobboards.zk_operator import OperatorActs
-from conductor_console.jobboards.zk_paths import DEFAULT_PATH, BoardPaths
+from conductor_console.jobboards.zk_paths import DEFAULT_PATH, BoardPaths, Placed
 from conductor_console.jobboards.zk_requests import called, talking
 from conductor_console.jobboards.zk_watch import OURS, WatcherActs
 from conductor_console.text import visible
 
-#: How long an operator's act waits to see itself in the listing; it is done either way.
-_SHOW_SECONDS: Final = 5.0
 
-
-class ZookeeperJobBoard(PicturedBoard):
+class ZookeeperJobBoard(Placed, OperatedBoard):
     """A jobboard on ZooKeeper. See :class:`~conductor_console.jobboards.base.LedgerBoard` for what each call means.
 
     :param conf: TaskFlow's: ``hosts``, ``path``, ``timeout`` (the session's, seconds), ``auth_data``, TLS options.
@@ -81,7 +79,7 @@ class ZookeeperJobBoard(PicturedBoard):
         client: KazooClient | None = None,
         persistence: Any = None,
         emit_notifications: bool = True,
-        policy: Policy | None = None,
+        policy: AnyPolicy | None = None,
         read_only: bool = False,
     ) -> None:
         super().__init__(name, conf, persistence, emit_notifications)
@@ -99,6 +97,7 @@ class ZookeeperJobBoard(PicturedBoard):
         self._model = BoardModel(self.picture)
         self._acts = ConductorActs(self._client, self._paths, self._model)
         self._operator = OperatorActs(self._client, self._paths, self._model)
+        self._bulk = BulkActs(self._operator, lambda: self._mirror.reads_many)
         self._watcher = WatcherActs(self._client, self._paths, self._model, in_memory=read_only)
         self._entities = Entities(self._acts, self._model)
         self._mirror = Mirror(
@@ -119,22 +118,6 @@ class ZookeeperJobBoard(PicturedBoard):
             self._mirror.look_again,
             lambda entry: self._publish(BoardEvent("released", entry.key, replace(entry, claim=None))),
         )
-
-    # -- where it is -------------------------------------------------------------------------------------------------
-    @property
-    def path(self) -> str:
-        """The path that the postings lie under."""
-        return self._paths.board
-
-    @property
-    def trash_path(self) -> str:
-        """The path of the bin."""
-        return self._paths.trash
-
-    @property
-    def entity_path(self) -> str:
-        """The path that entities register under, by kind."""
-        return self._paths.entities
 
     # -- life ----------------------------------------------------------------------------------------------------------
     @property
@@ -366,47 +349,6 @@ class ZookeeperJobBoard(PicturedBoard):
     def _counting(self, job: str) -> contextlib.AbstractContextManager[None]:
         self._writes = not self._read_only
         return talking(f"count an attempt of job {visible(job)}")
-
-    # -- an operator's acts --------------------------------------------------------------------------------------------
-    def bin(self, entry: JobEntry, who: str, why: str) -> str:
-        with self._operating("bin", entry):
-            node = self._operator.bin(entry, who, why)
-        self._show()
-        return self._model.binned_key(node) or (node if entry.key == entry.node else entry.key)
-
-    def delete(self, entry: JobEntry | BinEntry) -> None:
-        with self._operating("delete", entry):
-            if isinstance(entry, BinEntry):
-                self._operator.purge(entry, self._model.twin(entry))
-            else:
-                self._operator.delete(entry)
-
-    def restore(self, entry: BinEntry) -> str:
-        with self._operating("restore", entry):
-            node = self._operator.restore(entry, self._model.twin(entry))
-        self._show()
-        shown = self._model.entry_at(node)
-        return shown.key if shown is not None else postings.key_of(entry.uuid, node)
-
-    def retry(self, entry: JobEntry) -> None:
-        with self._operating("retry", entry):
-            self._operator.retry(entry)
-
-    @contextlib.contextmanager
-    def _operating(self, act: str, entry: JobEntry | BinEntry) -> Iterator[None]:
-        self._may(act)
-        try:
-            with talking(f"{act} job {visible(entry.name, 80)}"):
-                yield
-        except Changed:
-            if isinstance(entry, BinEntry):
-                self._show()
-            raise
-
-    def _show(self) -> None:
-        """What was done is shown before the act returns, if that can be had soon."""
-        with contextlib.suppress(BoardUnreachable):
-            self._mirror.refresh(_SHOW_SECONDS)
 
     # -- entities ------------------------------------------------------------------------------------------------------
     def register_entity(self, entity: Any) -> None:

@@ -1,7 +1,8 @@
 """The audit trail: what an operator meant to do, written before it is done, and what came of it, written after.
 
 In the store's own audit table where there is one, else in a local file of JSON lines that only its owner may read.
-An act whose intent cannot be written is not done.
+An act whose intent cannot be written is not done. Of many acts the intents are written together, and so are the
+outcomes: an intent without one is an act that may have been done.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import platformdirs
 
 from conductor_console.clock import iso, utcnow
 from conductor_console.errors import ConsoleError
+from conductor_console.persistence.audit import Intent
 
 
 class AuditFailed(ConsoleError):
@@ -25,30 +27,26 @@ class AuditFailed(ConsoleError):
 
 
 class Audit(Protocol):
-    """Where acts are told. Both calls return when the line is durable, and raise when it is not."""
+    """Where acts are told. Both calls return when all is durable, and raise when it is not."""
 
-    def begin(
-        self, operator: str, board: str, action: str, job_uuid: str, job_name: str, before: Mapping[str, Any]
-    ) -> int:
-        """Writes an intent and returns the number that :meth:`end` wants."""
+    def begin(self, operator: str, board: str, intents: Sequence[Intent]) -> list[int]:
+        """Writes intents and returns the numbers that :meth:`end` wants."""
 
-    def end(self, number: int, outcome: str) -> None:
-        """Writes what came of it."""
+    def end(self, outcomes: Sequence[tuple[int, str]]) -> None:
+        """Writes what came of each number."""
 
 
 class StoreAudit:
-    """The audit table of a store of ours."""
+    """The audit table of a store of ours; what is written together is one transaction."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    def begin(
-        self, operator: str, board: str, action: str, job_uuid: str, job_name: str, before: Mapping[str, Any]
-    ) -> int:
-        return int(self._store.audit_begin(operator, board, action, job_uuid, job_name, dict(before)))
+    def begin(self, operator: str, board: str, intents: Sequence[Intent]) -> list[int]:
+        return [int(number) for number in self._store.audit_begin_all(operator, board, intents)]
 
-    def end(self, number: int, outcome: str) -> None:
-        self._store.audit_end(number, outcome)
+    def end(self, outcomes: Sequence[tuple[int, str]]) -> None:
+        self._store.audit_end_all(outcomes)
 
 
 class FileAudit:
@@ -59,33 +57,36 @@ class FileAudit:
         self.path = path or platformdirs.user_state_path("conductor-console") / "audit.jsonl"
         self._lock = threading.Lock()
 
-    def begin(
-        self, operator: str, board: str, action: str, job_uuid: str, job_name: str, before: Mapping[str, Any]
-    ) -> int:
-        number = secrets.randbits(53)
+    def begin(self, operator: str, board: str, intents: Sequence[Intent]) -> list[int]:
+        at = iso(utcnow())
+        numbers = [secrets.randbits(53) for _ in intents]
         self._write(
-            {
-                "seq": number,
-                "at": iso(utcnow()),
-                "operator": operator,
-                "board": board,
-                "action": action,
-                "job_uuid": job_uuid,
-                "job_name": job_name,
-                "before": dict(before),
-            }
+            [
+                {
+                    "seq": number,
+                    "at": at,
+                    "operator": operator,
+                    "board": board,
+                    "action": intent.action,
+                    "job_uuid": intent.job_uuid,
+                    "job_name": intent.job_name,
+                    "before": dict(intent.before),
+                }
+                for number, intent in zip(numbers, intents, strict=True)
+            ]
         )
-        return number
+        return numbers
 
-    def end(self, number: int, outcome: str) -> None:
-        self._write({"seq": number, "at": iso(utcnow()), "outcome": outcome})
+    def end(self, outcomes: Sequence[tuple[int, str]]) -> None:
+        at = iso(utcnow())
+        self._write([{"seq": number, "at": at, "outcome": outcome} for number, outcome in outcomes])
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line, default=str).encode() + b"\n"
+    def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        data = b"".join(json.dumps(line, default=str).encode() + b"\n" for line in lines)
         try:
             with self._lock:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # One write of one line with O_APPEND: several consoles may share the file.
+                # One write of whole lines with O_APPEND: several consoles may share the file.
                 handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
                 try:
                     os.fchmod(handle, 0o600)

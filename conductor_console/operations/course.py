@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
 E = TypeVar("E")
-R = TypeVar("R")
 
 #: From so many jobs on, several are under way at a time: a board's answer is waited for by all of them at once.
 MANY: Final = 32
 AT_A_TIME: Final = 8
+#: So many jobs are told of in the audit trail together; while the board works on those of one chunk, the trail of
+#: another is written.
+CHUNK: Final = 100
+CHUNKS_AT_A_TIME: Final = 4
 #: What is said of a job that an act did not come to.
 NOT_REACHED: Final = "stopped before its turn, nothing was done"
 #: A name longer than this is not asked to be typed.
@@ -55,24 +57,7 @@ class Course:
             self.done += 1
 
 
-def each(
-    targets: Sequence[E], act: Callable[[E], R], skipped: Callable[[E], R], course: Course | None = None
-) -> list[R]:
-    """``act`` on each target, in the order of ``targets``; ``skipped`` for those a stopped course does not come to.
-
-    Neither may raise.
-    """
-    course = course or Course()
-    course.begin(len(targets))
-
-    def one(target: E) -> R:
-        if course.stopped:
-            return skipped(target)
-        result = act(target)
-        course.step()
-        return result
-
-    if len(targets) < MANY:
-        return [one(target) for target in targets]
-    with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="operation") as pool:
-        return list(pool.map(one, targets))
+def chunks(targets: Sequence[E]) -> Iterator[Sequence[E]]:
+    """The targets of an act on many, parted: a person who stops it, or looks how far it is, need not wait for long."""
+    size = max(1, min(CHUNK, len(targets) // 8))
+    return (targets[begin : begin + size] for begin in range(0, len(targets), size))

@@ -39,6 +39,10 @@ def between_claims(board: LedgerBoard, seen: JobEntry, act: Callable[[JobEntry],
             moved.clear()
             entry = board.listing().jobs.get(seen.key)
             if entry is None:
+                # It was there a moment ago: a listing may trail one that was binned and restored.
+                board.refresh()
+                entry = board.listing().jobs.get(seen.key)
+            if entry is None:
                 raise Gone(f"job {visible(seen.name)} is no longer on the board")
             if (entry.node, entry.version) != (seen.node, seen.version):
                 raise Changed(f"job {visible(seen.name)} was posted anew")

@@ -14,29 +14,34 @@ from conductor_console.text import plural, visible
 
 #: How many steps can be undone.
 LIMIT: Final = 100
-Undoable = Literal["bin", "restore", "delete", "retry", "purge"]
+Undoable = Literal["bin", "restore", "delete", "retry", "hold", "release", "purge"]
 
 _LABELS: Final = {
     "bin": "move of {} to the bin",
     "restore": "restore of {}",
     "delete": "deletion of {}",
     "retry": "retry of {}",
+    "hold": "hold of {}",
+    "release": "release of {}",
     "purge": "purge of {}",
 }
 #: What is not taken back, and why; nothing else is undone in its place.
 FINAL: Final = {
-    "retry": "a hold that was ended stays ended",
+    "release": "a claim that was released is not given back",
     "purge": "what was purged is gone for good",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An act that was done: the keys of its jobs, as they are called since; of deleted ones what was seen of them."""
+    """An act that was done: the keys of its jobs, as they are called since.
+
+    :ivar seen: the jobs as they were before, where that is needed to undo it: those deleted, those held.
+    """
 
     action: Undoable
     keys: tuple[str, ...]
-    deleted: tuple[JobEntry, ...] = ()
+    seen: tuple[JobEntry, ...] = ()
 
     @property
     def label(self) -> str:
@@ -56,11 +61,11 @@ class Steps:
         with self._lock:
             return self._steps[-1].label if self._steps else ""
 
-    def add(self, action: Undoable, keys: Sequence[str], deleted: Sequence[JobEntry] = ()) -> None:
+    def add(self, action: Undoable, keys: Sequence[str], seen: Sequence[JobEntry] = ()) -> None:
         """Notes what was done; nothing where it was done to no job."""
         if keys:
             with self._lock:
-                self._steps = [*self._steps, Step(action, tuple(keys), tuple(deleted))][-LIMIT:]
+                self._steps = [*self._steps, Step(action, tuple(keys), tuple(seen))][-LIMIT:]
 
     def pop(self) -> Step | None:
         """The newest, which is forgotten."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
@@ -14,6 +14,12 @@ from conductor_console.clock import naive_utc, utcnow
 from conductor_console.persistence import schema
 from conductor_console.persistence.journal import capped
 from conductor_console.persistence.schema import encode
+
+_INTENT: Final = sa.insert(schema.audit)
+_INTENTS: Final = _INTENT.returning(schema.audit.c.seq, sort_by_parameter_order=True)
+_OUTCOME: Final = (
+    sa.update(schema.audit).where(schema.audit.c.seq == sa.bindparam("number")).values(outcome=sa.bindparam("told"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,44 +37,54 @@ class AuditRow:
     outcome: str | None
 
 
-def begin(
-    connection: sa.Connection,
-    *,
-    operator: str,
-    board: str,
-    action: str,
-    job_uuid: str | None,
-    job_name: str | None,
-    before: Mapping[str, Any],
-) -> int:
-    """Writes an intent; returns its number."""
-    detail = encode(dict(before), "what the audit keeps of the job")
-    result = connection.execute(
-        sa.insert(schema.audit).values(
-            at=utcnow().astimezone(UTC).replace(tzinfo=None),
-            operator=operator[:255],
-            board=board[:255],
-            action=action[:64],
-            job_uuid=None if job_uuid is None else job_uuid[:64],
-            job_name=None if job_name is None else job_name[:255],
-            before=None if detail is None else capped(detail),
-        )
-    )
-    key = result.inserted_primary_key
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What somebody means to do to a job, which was as ``before`` tells."""
+
+    action: str
+    job_uuid: str | None
+    job_name: str | None
+    before: Mapping[str, Any]
+
+
+def begin(connection: sa.Connection, *, operator: str, board: str, intents: Sequence[Intent]) -> list[int]:
+    """Writes intents; returns their numbers, in the same order."""
+    rows = [_row(operator, board, intent) for intent in intents]
+    if len(rows) > 1 and connection.dialect.insert_executemany_returning_sort_by_parameter_order:
+        return [int(number) for number in connection.execute(_INTENTS, rows).scalars()]
+    return [_inserted(connection, row) for row in rows]
+
+
+def _row(operator: str, board: str, intent: Intent) -> dict[str, Any]:
+    detail = encode(dict(intent.before), "what the audit keeps of the job")
+    return {
+        "at": utcnow().astimezone(UTC).replace(tzinfo=None),
+        "operator": operator[:255],
+        "board": board[:255],
+        "action": intent.action[:64],
+        "job_uuid": None if intent.job_uuid is None else intent.job_uuid[:64],
+        "job_name": None if intent.job_name is None else intent.job_name[:255],
+        "before": None if detail is None else capped(detail),
+    }
+
+
+def _inserted(connection: sa.Connection, row: Mapping[str, Any]) -> int:
+    key = connection.execute(_INTENT, row).inserted_primary_key
     if not key:
         raise excp.StorageFailure("the audit row was given no number")
     return int(key[0])
 
 
-def end(connection: sa.Connection, seq: int, outcome: str) -> None:
-    """Writes how an act went.
+def end(connection: sa.Connection, outcomes: Sequence[tuple[int, str]]) -> None:
+    """Writes how acts went, each by its number.
 
-    :raises NotFound: when its intent is gone.
+    :raises NotFound: when the intent of one is gone; what is to be written with it stays unwritten.
     """
-    table = schema.audit
-    result = connection.execute(sa.update(table).where(table.c.seq == seq).values(outcome=outcome[:255]))
-    if result.rowcount == 0:
-        raise excp.NotFound(f"no audit row {seq}")
+    rows = [{"number": seq, "told": outcome[:255]} for seq, outcome in outcomes]
+    done = connection.execute(_OUTCOME, rows).rowcount if rows else 0
+    if 0 <= done < len(rows):
+        which = f"row {outcomes[0][0]}" if len(outcomes) == 1 else f"rows for {len(rows) - done} of {len(rows)} acts"
+        raise excp.NotFound(f"no audit {which}")
 
 
 def read(connection: sa.Connection, limit: int) -> list[AuditRow]:

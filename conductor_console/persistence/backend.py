@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -32,6 +32,7 @@ READ_FOR: Final = 10.0
 #: So many writes may wait before whoever brings more has to wait as well.
 BACKLOG: Final = 1000
 _JOURNALLING: Final = "writing to the journal"
+_AUDITING: Final = "writing to the audit trail"
 
 #: Engines that came with a fork. Closing (or collecting) their connections here could disturb the parent's.
 _inherited: list[sa.Engine] = []
@@ -258,22 +259,21 @@ class SQLBackend(StoredView):
         before: Mapping[str, Any],
     ) -> int:
         """Writes an operator's intent, durable on return. Returns the number :meth:`audit_end` wants."""
+        return self.audit_begin_all(operator, board, [audit.Intent(action, job_uuid, job_name, before)])[0]
+
+    def audit_begin_all(self, operator: str, board: str, intents: Sequence[audit.Intent]) -> list[int]:
+        """Writes many intents in one transaction, as :meth:`audit_begin` does one."""
         return self.write(
-            lambda unit: audit.begin(
-                unit.connection,
-                operator=operator,
-                board=board,
-                action=action,
-                job_uuid=job_uuid,
-                job_name=job_name,
-                before=before,
-            ),
-            "writing to the audit trail",
+            lambda unit: audit.begin(unit.connection, operator=operator, board=board, intents=intents), _AUDITING
         )
 
     def audit_end(self, seq: int, outcome: str) -> None:
         """Writes how it went. :raises NotFound: when the intent is gone."""
-        self.write(lambda unit: audit.end(unit.connection, seq, outcome), "writing to the audit trail")
+        self.audit_end_all([(seq, outcome)])
+
+    def audit_end_all(self, outcomes: Sequence[tuple[int, str]]) -> None:
+        """Writes how many acts went, in one transaction. :raises NotFound: when an intent is gone."""
+        self.write(lambda unit: audit.end(unit.connection, outcomes), _AUDITING)
 
     # -- what can be stored ------------------------------------------------------------------------------------------
     @property

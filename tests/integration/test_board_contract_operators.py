@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -271,6 +272,74 @@ def test_retrying_what_is_claimed(ours: LedgerBoard, theirs: LedgerBoard) -> Non
         theirs.retry(seen(theirs, job, claimed))
 
 
+def test_holding_keeps_a_job_from_conductors_of_ours_until_it_is_over(ours: LedgerBoard, theirs: LedgerBoard) -> None:
+    job, until = ours.post("a"), utcnow() + timedelta(seconds=600)
+    theirs.hold(seen(theirs, job), until)
+    for board in (ours, theirs):
+        entry = seen(board, job, lambda now: now.record and now.record.hold_until)
+        assert entry.record is not None
+        assert (entry.record.attempts, entry.record.failures) == (0, 0)
+        assert (ready(board), ready(board, later=660)) == ([], ["a"])
+    ours.hold(seen(ours, job), None)
+    assert ready(ours) == ["a"]
+    with pytest.raises(Changed):
+        ours.hold(seen(ours, job), until, unless=lambda record: record.attempts == 0)
+    assert ready(ours) == ["a"]
+
+
+def test_only_what_nobody_holds_can_be_held(ours: LedgerBoard, theirs: LedgerBoard) -> None:
+    job, until = ours.post("a"), utcnow() + timedelta(seconds=600)
+    free_entry = seen(theirs, job)
+    ours.claim(job, "c1")
+    for entry in (free_entry, seen(theirs, job, claimed)):
+        with pytest.raises(Changed):
+            theirs.hold(entry, until)
+    ours.consume(job, "c1")
+    with pytest.raises(Gone):
+        theirs.hold(free_entry, until)
+
+
+def test_releasing_ends_the_claim_and_leaves_the_job(ours: LedgerBoard, theirs: LedgerBoard) -> None:
+    job = ours.post("a")
+    fail(ours, job)
+    ours.claim(job, "c1")
+    theirs.release(seen(theirs, job, claimed))
+    for board in (ours, theirs):
+        entry = seen(board, job, lambda now: free(now) and now.record and now.record.attempts == 2)
+        assert entry.record is not None
+        assert (entry.record.failures, entry.record.open_attempt) == (1, None)
+        assert [attempt.outcome for attempt in entry.record.history] == ["revoked", "abandoned"]
+        assert ready(board) == ["a"]
+    eventually(lambda: not ours.holds(job), what="the claim's loss to be noticed")
+    for end in (ours.consume, ours.abandon, ours.trash):
+        with pytest.raises(excp.NotFound):
+            end(job, "c1")
+    again = same_job(theirs, job)
+    theirs.claim(again, "c2")
+    with pytest.raises((excp.NotFound, excp.JobFailure)):
+        ours.consume(job, "c1")
+    theirs.consume(again, "c2")
+
+
+def test_only_the_claim_that_was_seen_is_released(ours: LedgerBoard, theirs: LedgerBoard) -> None:
+    job = ours.post("a")
+    unclaimed = seen(theirs, job)
+    ours.claim(job, "c1")
+    entry = seen(theirs, job, claimed)
+    ours.abandon(job, "c1")
+    for old in (unclaimed, entry):
+        with pytest.raises(Changed):
+            theirs.release(old)
+    ours.claim(job, "c1")
+    for old in (unclaimed, entry):
+        with pytest.raises(Changed):
+            theirs.release(old)
+    assert ours.holds(job)
+    ours.consume(job, "c1")
+    with pytest.raises(Gone):
+        theirs.release(entry)
+
+
 def test_retrying_what_was_never_tried_changes_nothing(ours: LedgerBoard) -> None:
     job = ours.post("a")
     ours.retry(seen(ours, job))
@@ -404,6 +473,8 @@ def test_a_board_that_only_reads_refuses_every_act(place: Place, ours: LedgerBoa
         lambda: reader.delete(gone),
         lambda: reader.restore(gone),
         lambda: reader.retry(entry),
+        lambda: reader.hold(entry, utcnow()),
+        lambda: reader.release(entry),
         lambda: reader.register_entity(Entity("conductor", "c@h:1", {})),
     ]
     for act in refused:

@@ -306,7 +306,7 @@ def test_each_node_of_a_transaction_of_reads_is_told_of(zookeeper: Zookeeper, zk
         reads = Reads(client)
         found = list(reads.plain(names, lambda name: f"{zk_path}/{name}"))
         assert reads._answered
-        single = list(reads.watched(names, lambda name: f"{zk_path}/{name}", None))
+        single = list(reads.singly(names, lambda name: f"{zk_path}/{name}"))
     assert [name for name, _ in found] == names
     for (name, one), (_, other) in zip(found, single, strict=True):
         if name in ("5", "7"):

@@ -22,6 +22,7 @@ from conductor_console.cli.main import call
 from conductor_console.jobboards.attempts import make_cause
 from conductor_console.jobboards.base import BoardJob, LedgerBoard
 from tests.servers import kazoo
+from tests.support import eventually
 
 FIELDS = {
     *("uuid", "name", "state", "health", "priority", "owner", "claimed_at", "created_at", "attempts", "failures"),
@@ -128,7 +129,7 @@ def test_version(cli: Cli) -> None:
         "attach",
         "init",
         "replay",
-        *(f"jobs {verb}" for verb in ["list", "show", "post", "bin", "delete", "restore", "retry"]),
+        *(f"jobs {verb}" for verb in ["list", "show", "post", "bin", "delete", "restore", "retry", "hold", "release"]),
     ],
 )
 def test_every_help_has_an_example(cli: Cli, command: str) -> None:
@@ -364,6 +365,11 @@ def test_selection(cli: Cli, posted: list[str], board: str) -> None:
     assert named("--state", "held") == ["lb-2"]
     assert named("--state", "cycling") == ["lb-1"]
     assert named("--health", "suspect") == ["lb-2"]
+    assert named("--filter", "state:held fails:>1") == ["lb-2"]
+    assert named("--filter", "!state:cycling name:lb-?", "--older-than", "0.01s") == ["lb-2", "lb-3"]
+    assert named("--older-than", "1d") == []
+    bad = cli("jobs", "list", board, "--filter", "stat:held")
+    assert (bad.code, bad.err.count("\n")) == (2, 1)
     assert named("--name", "lb-[23]", "--health", "ok") == ["lb-3"]
     assert named(posted[2][:8]) == ["lb-3"]
     assert cli("jobs", "list", board, "--state", "asleep").code == 2
@@ -409,7 +415,7 @@ def test_bin_and_restore(cli: Cli, posted: list[str], board: str) -> None:
 
 
 def test_a_dry_run_does_nothing(cli: Cli, posted: list[str], board: str) -> None:
-    for verb in ("bin", "delete", "retry"):
+    for verb in ("bin", "delete", "retry", "release"):
         said = cli("jobs", verb, board, "--name", "lb-*", "--dry-run")
         assert said.code == 0
         assert said.out.startswith(f"dry run: would {verb} 3 jobs\n")
@@ -444,8 +450,27 @@ def test_delete_asks_on_a_terminal(
     assert len(cli("jobs", "list", board, "--json").json) == left
 
 
+def test_purge_is_for_the_bin_alone_and_asks_for_a_typed_word(
+    cli: Cli, posted: list[str], board: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("jobs", "bin", board, posted[0], posted[1]).code == 0
+    assert "needs" not in cli("jobs", "purge", board, "--name", "lb-*", "--older-than", "1d").line
+    said = cli("jobs", "purge", board, "--older-than", "0.01s", "--dry-run")
+    assert said.out.startswith("dry run: would purge 2 jobs\n")
+    assert "--yes" in cli("jobs", "purge", board, "--name", "*").line
+    monkeypatch.setattr(output, "interactive", lambda: True)
+    for typed, code in (("y", 1), ("purge 2", 0)):
+        monkeypatch.setattr(sys.stdin, "readline", lambda typed=typed: f"{typed}\n", raising=False)
+        said = cli("jobs", "purge", board, "--name", "*")
+        assert "Purge 2 jobs from the bin for good? Type purge 2 to go on: " in said.out
+        assert said.code == code
+    assert cli("jobs", "list", board, "--bin", "--json").json == []
+    assert len(cli("jobs", "list", board, "--json").json) == 1
+    assert cli("jobs", "purge", board, posted[0], "--older-than", "soon").code == 2
+
+
 def test_acts_need_a_selection(cli: Cli, posted: list[str], board: str) -> None:
-    for verb in ("bin", "delete", "restore", "retry"):
+    for verb in ("bin", "delete", "restore", "retry", "release"):
         said = cli("jobs", verb, board)
         assert said.code == 2
         assert "which jobs" in said.line
@@ -458,6 +483,31 @@ def test_a_job_that_is_not_there_does_not_stop_the_rest(cli: Cli, posted: list[s
         (posted[0], "done"),
         ("no-such-job", "gone"),
     ]
+
+
+def test_a_claim_is_released_only_after_the_warning(cli: Cli, posted: list[str], board: str) -> None:
+    with opened(board) as owner:
+        held = job_of(owner, posted[0])
+        owner.claim(held, "c1")
+        said = cli("jobs", "release", board, posted[0])
+        assert said.code == 2
+        assert "may still be at work: the job may then be run twice at once" in said.line
+        assert "only when you know that its owner is dead" in said.line
+        assert owner.holds(held)
+        said = cli("jobs", "release", board, *posted[:2], "--yes", "--json")
+        assert (said.code, [(one["uuid"], one["result"]) for one in said.json]) == (
+            1, [(posted[0], "done"), (posted[1], "changed")],
+        )  # fmt: skip
+        eventually(lambda: not owner.holds(held), what="the claim's loss to be noticed")
+
+
+def test_holding_for_a_while(cli: Cli, posted: list[str], board: str) -> None:
+    assert cli("jobs", "hold", board, posted[0]).code == 2
+    assert "not a time" in cli("jobs", "hold", board, posted[0], "--for", "soon").line
+    assert cli("jobs", "hold", board, posted[0], "--for", "1h").code == 0
+    assert [one["uuid"] for one in cli("jobs", "list", board, "--state", "held", "--json").json] == [posted[0]]
+    assert cli("jobs", "retry", board, "--state", "held").code == 0
+    assert cli("jobs", "list", board, "--state", "held", "--json").json == []
 
 
 def test_nothing_that_fits_is_nothing_to_do(cli: Cli, posted: list[str], board: str) -> None:

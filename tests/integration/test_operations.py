@@ -17,7 +17,8 @@ from conductor_console import persistence
 from conductor_console.errors import ConsoleError, Unreachable, UsageError
 from conductor_console.jobboards.attempts import make_cause
 from conductor_console.jobboards.base import JobEntry, LedgerBoard
-from conductor_console.operations import FileAudit, Operations, PostRequest, acts
+from conductor_console.operations import Course, FileAudit, Operations, PostRequest, acts
+from conductor_console.operations.course import NOT_REACHED
 from tests.integration.helpers import claimed, in_bin, job, opened, take
 from tests.support import eventually
 
@@ -167,7 +168,65 @@ def test_deleting_and_purging(ops: Operations, board: LedgerBoard, store: Any) -
     eventually(lambda: not board.listing().jobs and not board.listing().binned, what="nothing left")
     assert [row.action for row in store.audit_rows(2)] == ["purge", "delete"]
     assert verdicts(ops.delete([first, binned])) == ["gone", "gone"]
-    assert verdicts(ops.undo()) == ["gone"]
+    assert ops.can_undo == "deletion of 1 job"
+
+
+def test_a_deleted_job_is_posted_again_as_a_new_one(
+    ops: Operations, board: LedgerBoard, other: LedgerBoard, store: Any
+) -> None:
+    first, second = posted(ops, board, "order", 2)
+    take(other, second.key, "c9")
+    held = claimed(board, second.key)
+    assert verdicts(ops.delete([first, held])) == ["done", "done"]
+    assert ops.can_undo == "deletion of 2 jobs"
+    undone, left = ops.undo()
+    assert (undone.key, undone.result, left.result) == (first.key, "done", "refused")
+    assert left.why == "c9 held it when it was deleted, and may run its flow still"
+    uuid = undone.why.removeprefix("posted again as ")
+    again = job(board, uuid)
+    assert (again.name, again.priority, again.details, again.book_uuid, again.book_name) == (
+        first.name, first.priority, first.details, first.book_uuid, first.book_name,
+    )  # fmt: skip
+    assert next(one for one in board.iterjobs() if one.uuid == uuid).book.uuid == first.book_uuid
+    assert [(row.action, row.outcome) for row in store.audit_rows(1)] == [("post again", "done")]
+    # What cannot be had again is not tried for ever.
+    assert ops.can_undo == ""
+
+
+def test_what_is_final_is_told_as_such_and_nothing_else_is_undone_in_its_place(
+    ops: Operations, board: LedgerBoard
+) -> None:
+    first, second = posted(ops, board, "order", 2)
+    ops.bin([first, second])
+    ops.delete([in_bin(board, second.key)])
+    (refused,) = ops.undo()
+    assert (refused.result, refused.why) == ("refused", "what was purged is gone for good")
+    assert verdicts(ops.undo()) == ["done", "gone"]
+
+
+def test_many_jobs_are_told_of_one_by_one_and_stopped_half_way(ops: Operations, board: LedgerBoard) -> None:
+    entries = posted(ops, board, "order", 60)
+    course = Course()
+    seen: list[int] = []
+    step = course.step
+
+    def stepping() -> None:
+        step()
+        seen.append(course.done)
+        if course.done >= 20:
+            course.stop()
+
+    course.step = stepping  # type: ignore[method-assign]
+    results = ops.bin(entries, course=course)
+    assert [result.key for result in results] == [entry.key for entry in entries]
+    done = [result for result in results if result.result == "done"]
+    assert 20 <= len(done) == course.done < 60
+    assert (course.total, sorted(seen)) == (60, list(range(1, len(done) + 1)))
+    assert {result.why for result in results if result.result != "done"} == {NOT_REACHED}
+    eventually(lambda: len(board.listing().binned) == len(done), what="the bin to hold what was moved")
+    assert ops.can_undo == f"move of {len(done)} jobs to the bin"
+    assert set(verdicts(ops.undo())) == {"done"}
+    eventually(lambda: len(board.listing().jobs) == 60 and not board.listing().binned, what="all back on the board")
 
 
 def test_retry_ends_a_hold(ops: Operations, board: LedgerBoard, other: LedgerBoard) -> None:
@@ -178,7 +237,91 @@ def test_retry_ends_a_hold(ops: Operations, board: LedgerBoard, other: LedgerBoa
     after = job(board, entry.key, lambda one: one.record and one.record.hold_until is None)
     assert after.record is not None
     assert after.record.failures == 1
+    assert ops.can_undo == "retry of 1 job"
+    assert held.record is not None
+    until = held.record.hold_until
+    assert verdicts(ops.undo()) == ["done"]
+    assert job(board, entry.key, lambda one: one.record and one.record.hold_until == until)
     assert ops.can_undo == ""
+
+
+def test_a_hold_comes_and_goes_and_is_put_back_unless_the_job_was_tried_since(
+    ops: Operations, board: LedgerBoard, other: LedgerBoard, store: Any
+) -> None:
+    first, second, third = posted(ops, board, "order", 3)
+    assert verdicts(ops.hold([first, second, third], 600)) == ["done"] * 3
+    until = {}
+    for entry in (first, second, third):
+        record = job(board, entry.key, lambda one: one.record and one.record.hold_until).record
+        assert record is not None
+        until[entry.key] = record.hold_until
+    row = store.audit_rows(1)[0]
+    assert (row.action, row.outcome, row.before["why"].partition(" until ")[0]) == ("hold", "done", "held")
+    assert ops.can_undo == "hold of 3 jobs"
+    assert verdicts(ops.retry([board.listing().jobs[entry.key] for entry in (first, second, third)])) == ["done"] * 3
+    other.abandon(take(other, second.key), "c9", error=BOOM)
+    take(other, third.key)
+    claimed(board, third.key)
+    job(board, second.key, lambda one: not one.claim and one.record and one.record.attempts == 1)
+    undone = ops.undo()
+    assert [(one.result, one.why) for one in undone[1:]] == [
+        ("changed", "it was tried since"), ("changed", "claimed by c9 since"),
+    ]  # fmt: skip
+    record = job(board, first.key, lambda one: one.record and one.record.hold_until).record
+    assert record is not None
+    assert (undone[0].result, record.hold_until) == ("done", until[first.key])
+    assert verdicts(ops.undo()) == ["done", "changed", "changed"]
+    assert job(board, first.key, lambda one: one.record and one.record.hold_until is None)
+
+
+def test_the_intents_of_many_are_durable_before_the_first_act_and_outcomes_come_after(
+    ops: Operations, board: LedgerBoard, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever dies in it leaves intents without outcome, never an act without intent."""
+    entries = posted(ops, board, "order", 40)
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    told: list[bool] = []
+    for verb in ("bin", "bin_many"):
+        real = getattr(board, verb)
+
+        def looking(what: Any, *rest: Any, real: Any = real, **options: Any) -> Any:
+            meant = {one.uuid for one in (what if isinstance(what, list) else [what])}
+            told.append(meant <= {row.job_uuid for row in store.audit_rows(100) if row.action == "bin"})
+            return real(what, *rest, **options)
+
+        monkeypatch.setattr(board, verb, looking)
+    monkeypatch.setattr(type(store), "audit_end_all", dies)
+    with pytest.raises(Killed):
+        ops.bin(entries)
+    assert told
+    assert all(told)
+    intents = {row.job_uuid for row in store.audit_rows(100) if row.action == "bin" and row.outcome is None}
+    assert {entry.uuid for entry in board.listing().binned.values()} <= intents
+
+
+def test_one_of_many_that_cannot_be_told_of_is_not_done_and_stops_no_other(
+    ops: Operations, board: LedgerBoard, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = posted(ops, board, "order", 33)
+    real = store.audit_begin_all
+
+    def begin(operator: str, title: str, intents: Any) -> Any:
+        if any(intent.job_uuid == entries[7].uuid for intent in intents):
+            raise ConsoleError("no room")
+        return real(operator, title, intents)
+
+    monkeypatch.setattr(store, "audit_begin_all", begin)
+    results = ops.bin(entries)
+    assert [one.key for one in results if one.result == "refused"] == [entries[7].key]
+    assert "the audit trail cannot be written: no room" in results[7].why
+    eventually(lambda: list(board.listing().jobs) == [entries[7].key], what="that one alone on the board")
+    assert len(board.listing().binned) == 32
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
@@ -186,7 +329,7 @@ def test_read_only_does_nothing(board: LedgerBoard, ops: Operations, store: Any)
     (entry,) = posted(ops, board, "order")
     told = len(store.audit_rows(100))
     guest = Operations(board, operator="guest", store=store, read_only=True)
-    for results in (guest.bin([entry]), guest.delete([entry]), guest.retry([entry])):
+    for results in (guest.bin([entry]), guest.delete([entry]), guest.retry([entry]), guest.release([entry])):
         assert (results[0].result, results[0].why) == ("refused", "this console is read-only")
     with pytest.raises(ConsoleError, match="read-only"):
         guest.post(PostRequest("shop.flows:checkout", "order"))

@@ -24,7 +24,7 @@ from conductor_console.observatory.snapshot import (
 )
 from conductor_console.observatory.views import Limits, job_view, sort_key
 from conductor_console.operations import Course, Result
-from conductor_console.operations.course import NOT_REACHED, each
+from conductor_console.operations.course import NOT_REACHED
 
 NOW = datetime(2026, 3, 14, 3, 14, 7, tzinfo=UTC)
 BOARD = "zk1,zk2,zk3/octavia_jobboard"
@@ -350,7 +350,16 @@ class RecordedHand:
         def skipped(target: JobEntry | BinEntry) -> Result:
             return Result(target.key, target.uuid, target.name, "refused", NOT_REACHED)
 
-        return each(targets, one, skipped, course)
+        course = course or Course()
+        course.begin(len(targets))
+        results = []
+        for target in targets:
+            if course.stopped:
+                results.append(skipped(target))
+                continue
+            results.append(one(target))
+            course.step()
+        return results
 
     def bin(
         self, targets: Sequence[JobEntry], why: str = "by an operator", course: Course | None = None
@@ -366,6 +375,13 @@ class RecordedHand:
 
     def retry(self, targets: Sequence[JobEntry], course: Course | None = None) -> list[Result]:
         return self._did("retry", targets, course)
+
+    def hold(self, targets: Sequence[JobEntry], seconds: float, course: Course | None = None) -> list[Result]:
+        assert seconds == 3600
+        return self._did("hold", targets, course)
+
+    def release(self, targets: Sequence[JobEntry], course: Course | None = None) -> list[Result]:
+        return self._did("release", targets, course)
 
     def undo(self, course: Course | None = None) -> list[Result]:
         self.calls.append(("undo", []))

@@ -187,3 +187,30 @@ async def test_the_new_views_are_ascii_where_that_is_asked_for() -> None:
             assert at.text.isascii(), at.text
     finally:
         glyphs.use_ascii(False)
+
+
+@pytest.mark.parametrize("view", ["1", "2"])
+async def test_a_claim_is_released_only_after_the_warning(view: str) -> None:
+    async with desk(held()) as at:
+        await at.press(view, "slash", *"late", "enter")
+        await at.press("U")
+        assert "Release the claim on this job?" in at.text
+        assert "cannot be undone" in at.text
+        assert "Whoever holds it may still be at work." in at.text
+        assert "The job may then be run twice at once" in at.text
+        assert "Release only when you know that its owner is dead." in at.text
+        assert "Cancel (focused)" in at.text
+        await at.press("enter")
+        assert at.hand.calls == []
+        await at.press("U", "tab", "enter")
+        await at.until(lambda: "1 released" in at.text, "the notice")
+        assert at.hand.calls == [("release", ["late"])]
+
+
+async def test_what_nobody_holds_has_no_claim_to_release_and_can_be_held() -> None:
+    async with desk(FrozenSource(picture((HEALTHY,), binned=()))) as at:
+        await at.press("U")
+        assert "there is no claim to release" in at.text
+        await at.press("H")
+        await at.until(lambda: "1 held for an hour, u undoes it" in at.text, "the notice")
+        assert at.hand.calls == [("hold", ["healthy"])]

@@ -61,6 +61,14 @@ class JobsView(FilteredScreen):
         if targets := self._targets():
             self.console_app.acts.retry(targets, ask=bool(self.table.hidden_marks))
 
+    def action_hold(self) -> None:
+        if targets := self._targets():
+            self.console_app.acts.hold(targets, ask=bool(self.table.hidden_marks))
+
+    def action_release(self) -> None:
+        if targets := self._targets():
+            self.console_app.acts.release(targets, self.table.hidden_marks)
+
     def action_replay(self) -> None:
         job = self.table.rows.current
         if job is not None:

@@ -120,6 +120,7 @@ class ClaimsScreen(JobsView):
         keys.FILTER,
         keys.BIN,
         keys.DELETE,
+        keys.shown(keys.RELEASE),
         keys.UNDO,
         keys.REPLAY,
         keys.COPY,

@@ -193,6 +193,8 @@ class JobScreen(ViewScreen):
         keys.RETRY,
         keys.BIN,
         keys.DELETE,
+        keys.RELEASE,
+        keys.HOLD,
         keys.UNDO,
         keys.TRACEBACK,
         keys.COPY,
@@ -251,6 +253,14 @@ class JobScreen(ViewScreen):
     def action_retry(self) -> None:
         if targets := self._targets():
             self.console_app.acts.retry(targets)
+
+    def action_hold(self) -> None:
+        if targets := self._targets():
+            self.console_app.acts.hold(targets)
+
+    def action_release(self) -> None:
+        if targets := self._targets():
+            self.console_app.acts.release(targets)
 
     def action_traceback(self) -> None:
         self.console_app.acts.traceback([self._job])

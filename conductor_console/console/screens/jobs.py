@@ -28,6 +28,8 @@ class JobsScreen(JobsView):
         keys.RETRY,
         keys.BIN,
         keys.DELETE,
+        keys.RELEASE,
+        keys.HOLD,
         keys.UNDO,
         keys.REPLAY,
         keys.SORT,
