@@ -231,13 +231,17 @@ def closed(
 ) -> AttemptRecord:
     """The record with its open attempt ended; unchanged where none is open.
 
-    :param claim: the claim's id, filled in where the attempt has none yet.
+    :param claim: the claim's id as the board has it, filled in where the attempt has none yet.
     :param hold: seconds from ``now`` for which our conductors leave the job alone.
     """
     attempt = record.open_attempt
     if attempt is None:
         return record
-    ended = replace(attempt, ended=now, outcome=outcome, error=error, claim=attempt.claim or claim)
+    known = attempt.claim
+    # One that is known may be told in another way than the board's.
+    if known is None or (claim is not None and claim_order(claim) == claim_order(known)):
+        known = claim
+    ended = replace(attempt, ended=now, outcome=outcome, error=error, claim=known)
     if outcome in FAILURES:
         failures = record.failures + 1
     elif outcome == "consumed":

@@ -67,16 +67,25 @@ def noted(
 
 
 def ended(
-    record: AttemptRecord, claim: str, outcome: Outcome, now: datetime, error: Cause | None = None
+    record: AttemptRecord,
+    claim: str,
+    outcome: Outcome,
+    now: datetime,
+    error: Cause | None = None,
+    open_claim: str | None = None,
 ) -> AttemptRecord:
-    """The record with the end of that claim's attempt told; what was told as unknown gives way to better news."""
+    """The record with the end of that claim's attempt told; what was told as unknown gives way to better news.
+
+    :param open_claim: the claim of the record's own open attempt, where that does not tell it.
+    """
     for index, attempt in enumerate(record.history):
         if attempt.claim is None or claim_order(attempt.claim) != claim_order(claim):
             continue
         if attempt.outcome not in (None, "unknown") or attempt.outcome == outcome:
             return record
         told = replace(attempt, ended=attempt.ended or now, outcome=outcome, error=error)
-        history = (*record.history[:index], told, *record.history[index + 1 :])
+        newer = (_identified(known, open_claim) for known in record.history[:index])
+        history = (*newer, told, *record.history[index + 1 :])
         return kept(replace(record, failures=record.failures + (outcome in FAILURES), history=history))
     return record
 
@@ -87,7 +96,7 @@ def merged(record: AttemptRecord, own: AttemptRecord, now: datetime, open_claim:
         assert attempt.claim is not None
         record = noted(record, attempt, now, open_claim)
         if attempt.outcome is not None:
-            record = ended(record, attempt.claim, attempt.outcome, now, attempt.error)
+            record = ended(record, attempt.claim, attempt.outcome, now, attempt.error, open_claim)
     return record
 
 
@@ -97,5 +106,10 @@ def _newer(attempt: Attempt, open_claim: str | None, order: int) -> bool:
 
 
 def _identified(attempt: Attempt, open_claim: str | None) -> Attempt:
-    """An open attempt of ours must tell its claim before the record is written: the record's version told it so far."""
-    return replace(attempt, claim=open_claim) if attempt.open and attempt.claim is None else attempt
+    """An open attempt of ours must tell its claim before the record is written: the record's version told it so far.
+
+    It is told in decimals: in ZooKeeper's own way it would be taken for one that was noted for others.
+    """
+    if attempt.open and attempt.claim is None and open_claim is not None:
+        return replace(attempt, claim=str(claim_order(open_claim)))
+    return attempt

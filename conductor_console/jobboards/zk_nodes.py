@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from conductor_console.clock import from_millis
 from conductor_console.jobboards import attempts, postings
-from conductor_console.jobboards.attempts import AttemptRecord
+from conductor_console.jobboards.attempts import AttemptRecord, claim_order
 from conductor_console.jobboards.base import Claim, EntityEntry, JobEntry
 from conductor_console.jobboards.zk_client import LOG, as_hex
 from conductor_console.text import visible
@@ -39,7 +39,9 @@ class Ledger:
     def open_claim(self) -> str | None:
         """The claim of the attempt that is open."""
         attempt = self.record.open_attempt
-        return None if self.version is None or attempt is None else attempt.claim or as_hex(self.mzxid)
+        if self.version is None or attempt is None:
+            return None
+        return as_hex(self.mzxid if attempt.claim is None else claim_order(attempt.claim))
 
 
 @dataclass(frozen=True, slots=True)

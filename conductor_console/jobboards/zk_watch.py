@@ -51,7 +51,7 @@ class WatcherActs(LedgerRequests):
         moment, noting = self.model.now(), self._noting(entry, claim)
 
         def change(known: Ledger) -> AttemptRecord:
-            return foreign.ended(noting(known), claim.id, outcome, moment, error)
+            return foreign.ended(noting(known), claim.id, outcome, moment, error, known.open_claim)
 
         self._amend(entry, change)
 

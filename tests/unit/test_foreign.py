@@ -67,9 +67,17 @@ def test_an_attempt_of_ours_that_is_open_keeps_its_claim_when_an_older_one_is_to
     """Its claim is told by the version of the record, which the write changes."""
     ours = attempts.opened(EMPTY, "w1@here:1", NOW, None)
     record = noted(ours, 5, open_claim="0x9")
-    assert [attempt.claim for attempt in record.history] == ["0x9", "0x5"]
+    assert [attempts.claim_order(str(attempt.claim)) for attempt in record.history] == [9, 5]
     assert record.history[0].open
     assert noted(ours, 9, open_claim="0x9") is ours
+    # So it does when only the end of the older one is told.
+    known = attempts.opened(foreign.noted(EMPTY, claim(5), NOW), "w1@here:1", NOW, None)
+    record = foreign.ended(known, "0x5", "abandoned", NOW, open_claim="0x9")
+    assert [attempts.claim_order(str(attempt.claim)) for attempt in record.history] == [9, 5]
+    assert record.failures == 1
+    # It is still one of ours, which crashed when it is left open, and its claim is told as the board has it.
+    left = attempts.deserted(record, NOW, "0x9")
+    assert (left.history[0].outcome, left.history[0].claim) == ("crashed", "0x9")
 
 
 def test_an_attempt_of_ours_that_was_left_open_crashed_one_of_others_ended_somehow() -> None:

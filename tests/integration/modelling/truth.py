@@ -256,7 +256,8 @@ class Truth:
         need(numbers == list(range(self.attempts, self.attempts - len(numbers), -1)), f"numbered {numbers}")
         claims = [attempt.claim for attempt in record.history]
         known = [ids.get(token) for token in self.history]
-        need(all(None in pair or pair[0] == pair[1] for pair in zip(claims, known, strict=True)), f"claims {claims}")
+        pairs = [(told, id_) for told, id_ in zip(claims, known, strict=True) if told is not None and id_ is not None]
+        need(all(claim_order(told) == claim_order(id_) for told, id_ in pairs), f"claims {claims}")
         orders = [claim_order(claim) for claim in claims if claim is not None]
         need(orders == sorted(set(orders), reverse=True), f"claims out of order: {claims}")
         need(None not in claims[1:] or all(claim is None for claim in claims), f"claims missing: {claims}")
