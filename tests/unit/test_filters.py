@@ -213,7 +213,7 @@ def readable(text: str) -> bool:
 @given(TERMS, st.text(string.printable, max_size=8))
 def test_terms_are_anded_and_a_term_and_its_inverse_part_the_board(terms: list[tuple[str, str, str]], end: str) -> None:
     text = " ".join(f"{sign}{field}{value}" for sign, field, value in terms)
-    if not readable(text):
+    if not readable(text) or not all(readable(f"!{field}{value}") for _, field, value in terms):
         return
     whole = parse(text)
     kept = EVERY
