@@ -126,8 +126,9 @@ def test_taskflows_own_conductor_does_not_notice_and_the_job_is_run_twice(
         finally:
             theirs.stop()
         assert ours.done().count("two") == 2
-        assert ours.store.flow_state(detail.uuid) == states.SUCCESS
-        # Whoever lost it could not end it for the other.
+        # The one that lost it does not know, and may write down last that it suspended the flow.
+        assert ours.store.flow_state(detail.uuid) in (states.SUCCESS, states.SUSPENDED)
+        # It could not end the job for the other.
         assert [row.detail["outcome"] for row in ours.attempt_rows(posted)][-1] == "consumed"
 
 
