@@ -212,7 +212,8 @@ def test_a_killed_conductors_job_is_resumed_elsewhere_and_counted(place: Place) 
             lambda: (
                 (found := place.entry(uuid))
                 and (found.claim and found.claim.owner == "second1")
-                and (found.record and found.record.open_attempt)
+                and (found.record and (under_way := found.record.open_attempt))
+                and under_way.who.startswith("second1@")
                 and found
             ),
             what="the second conductor's claim and its record",
