@@ -107,6 +107,18 @@ class Gated(task.Task):
         raise Broken("nobody opened the gate")
 
 
+class FailWhile(task.Task):
+    """Raises an internal error as long as a file is there."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("fail-while")
+        self._cause = cause
+
+    def execute(self) -> None:
+        if Path(self._cause).exists():
+            raise excp.StorageFailure("no room on 10.0.0.7")
+
+
 class Die(task.Task):
     """Ends its process as ``kill -9`` does; once only, told by a file."""
 
@@ -221,6 +233,11 @@ def fails_thrice(path: str) -> linear_flow.Flow:
 def fails_first(path: str, times: int) -> linear_flow.Flow:
     """Fails by an internal error so many times, then goes well."""
     return _flow(Mark("one", path), Fail(excp.StorageFailure("no room on 10.0.0.7"), path, times))
+
+
+def fails_while(path: str, cause: str) -> linear_flow.Flow:
+    """Fails by an internal error as long as the file ``cause`` is there."""
+    return _flow(FailWhile(cause), Mark("done", path))
 
 
 def storage_failure(path: str) -> linear_flow.Flow:

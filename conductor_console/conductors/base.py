@@ -30,6 +30,7 @@ from conductor_console.conductors.flights import IN_FLIGHT
 from conductor_console.conductors.stores import StorePort
 from conductor_console.jobboards.attempts import AttemptRecord, Policy
 from conductor_console.jobboards.base import Changed, LedgerBoard, Refused
+from conductor_console.jobboards.breaker import RULE, Rule
 from conductor_console.jobboards.policies import AnyPolicy, with_limit
 from conductor_console.text import visible
 
@@ -37,6 +38,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds after which a conductor looks again although no event told it to: a net for events that got lost.
 SAFETY_NET: Final = 30.0
+#: Seconds between two looks whether writes to the store wait for it; what it costs is nothing.
+STORE_CHECK: Final = 1.0
 
 
 class ExecutorConductor(taskflow_base.Conductor):
@@ -56,6 +59,7 @@ class ExecutorConductor(taskflow_base.Conductor):
     :param on_failure: what becomes of a job whose flow failed.
     :param factory_timeout: seconds that importing and calling a flow's factory may take; a job whose factory takes
         longer goes to the bin.
+    :param breaker: when the circuit breaker opens, and how this conductor slows down then.
     :raises ValueError: for a parameter that makes no sense. :raises UsageError: for an empty pattern, an engine that is
         not there, options that it does not take.
     """
@@ -96,6 +100,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         allow_factories: Sequence[str] | None = None,
         on_failure: OnFailure = "consume",
         factory_timeout: float = making.FACTORY_SECONDS,
+        breaker: Rule = RULE,
     ) -> None:
         super().__init__(name, jobboard, persistence=persistence, engine=engine, engine_options=engine_options)
         pause = timing.convert_to_timeout(value=wait_timeout, default_value=self.WAIT_TIMEOUT).value
@@ -114,7 +119,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         self._log = log
         self.store = StorePort(persistence)
         self.board: BoardPort = (
-            LedgerPort(jobboard, name, lambda: str(self.conductor.name), policy, self._binned)
+            LedgerPort(jobboard, name, lambda: str(self.conductor.name), policy, self._binned, breaker, persistence)
             if isinstance(jobboard, LedgerBoard)
             else PlainPort(jobboard, name, pause)
         )
@@ -237,7 +242,11 @@ class ExecutorConductor(taskflow_base.Conductor):
         if again is not None:
             # A moment more: a hold that ends now must have ended when it is looked at.
             wait = min(wait, max(0.0, (again - utcnow()).total_seconds()) + 0.005)
-        self._wake.wait(wait)
+        until = time.monotonic() + wait
+        # What runs may wait in a write for long, and nobody be told of that.
+        while not self._wake.wait(min(wait, STORE_CHECK)) and (wait := until - time.monotonic()) > 0:
+            if self.store.troubled:
+                return
 
     def _round(self, executor: Any, left: int) -> tuple[int, datetime | None]:
         """One look at the board. Returns how many jobs were dispatched, and when to look again by itself.
@@ -246,12 +255,10 @@ class ExecutorConductor(taskflow_base.Conductor):
         """
         if not self._registered:
             self._register()
+        if self._store_suspect or self.store.troubled or self.board.store_down:
+            self._probe()
         if self._full() or self._paused:
             return 0, None
-        if self._store_suspect:
-            if not self.store.answers():
-                raise excp.StorageFailure("the store does not answer")
-            self._store_suspect = False
         dispatched = 0
         jobs, again = self.board.look()
         for job in jobs:
@@ -265,6 +272,12 @@ class ExecutorConductor(taskflow_base.Conductor):
                 break
         self._backoff.reset()
         return dispatched, again
+
+    def _probe(self) -> None:
+        """Asks the store whether it answers. :raises StorageFailure: it does not."""
+        self._store_suspect = not self.board.probe(self.store)
+        if self._store_suspect:
+            raise excp.StorageFailure("the store does not answer")
 
     def _register(self) -> None:
         try:
@@ -316,7 +329,8 @@ class ExecutorConductor(taskflow_base.Conductor):
         try:
             return self.gate.admits(job)
         except excp.StorageFailure:
-            if not self.store.answers():
+            if not self.board.probe(self.store):
+                self._store_suspect = True
                 raise
             # The store is well, so it is this job that cannot be read. It must not keep the others waiting: claimed,
             # it fails and is counted, and no code of it is run, since the flow is looked at again before that.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 import logging
 import threading
 import time
@@ -16,17 +17,20 @@ from taskflow.jobs.base import POSTED, REMOVAL, Job
 
 from conductor_console.clock import utcnow
 from conductor_console.conductors.backoff import Backoff
+from conductor_console.conductors.stores import StorePort
 from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards.attempts import FAILURES, AttemptRecord, Cause, Outcome, Policy
 from conductor_console.jobboards.base import BoardEvent, BoardJob, Changed, Gone, LedgerBoard, Refused
+from conductor_console.jobboards.breaker import RULE, Rule
 from conductor_console.jobboards.common import identity
 from conductor_console.jobboards.policies import AnyPolicy, in_a_row, why
+from conductor_console.jobboards.switch import shared
 from conductor_console.text import visible
 
 LOG = logging.getLogger(__name__)
 
 #: What may have given a waiting conductor something to do.
-_WAKING: Final = frozenset({"posted", "released", "changed", "bin", "connection"})
+_WAKING: Final = frozenset({"posted", "released", "changed", "bin", "connection", "breaker"})
 #: The part of a claim's certain time after which the board is asked before the next step; and the part for which a
 #: claim may be relied on although the board does not answer.
 _CERTAIN, _LIKELY = 1 / 3, 2 / 3
@@ -86,9 +90,18 @@ class BoardPort(abc.ABC):
     def taken(self, job: Job) -> bool:
         """Whether an operator took a job whose claim was lost: off the board, or out of this conductor's hands."""
 
+    @property
+    def store_down(self) -> bool:
+        """Whether somebody on this board found that the store does not answer."""
+        return False
+
+    def probe(self, store: StorePort) -> bool:
+        """Whether the store answers, asked since a call of ours failed; makes that known to all on this board."""
+        return store.answers()
+
     @abc.abstractmethod
     def judged(self, job: Job, ending: Ending) -> Ending:
-        """The ending as the policy for repeated failure has it."""
+        """The ending as the policy for repeated failure has it; while the circuit breaker is open, none is one."""
 
     @abc.abstractmethod
     def close(self, job: Job, ending: Ending) -> None:
@@ -100,6 +113,8 @@ class LedgerPort(BoardPort):
 
     :param entity: gives the conductor's full name, for what it does with jobs that it does not hold.
     :param on_binned: told of a job that was binned (or deleted) before it was run, with its record.
+    :param rule: when the circuit breaker opens.
+    :param store: where the conductor keeps its flows.
     """
 
     def __init__(
@@ -109,6 +124,8 @@ class LedgerPort(BoardPort):
         entity: Callable[[], str],
         policy: AnyPolicy,
         on_binned: Callable[[Job, AttemptRecord], None],
+        rule: Rule = RULE,
+        store: Any = None,
     ) -> None:
         self._board = board
         self._who = who
@@ -122,6 +139,12 @@ class LedgerPort(BoardPort):
         # When (monotonic) each claim of ours was last known for certain to stand.
         self._certain: dict[str, float] = {}
         self._pause = threading.Event()
+        self._breaker = shared(board, entity, rule, store)
+        # Each claim's attempt: its number, and when (by the board's clock) it began.
+        self._begun: dict[str, tuple[int, datetime]] = {}
+        # Whether claims are to be few, and when (monotonic) the next may be made.
+        self._slow = False
+        self._next_claim = 0.0
 
     def subscribe(self, wake: Callable[[], None], gone: Callable[[str], None]) -> Callable[[], None]:
         def hear(event: BoardEvent) -> None:
@@ -132,13 +155,30 @@ class LedgerPort(BoardPort):
                 self._told.discard(event.key)
                 self._aside.pop(event.key, None)
 
-        return self._board.subscribe(hear)
+        ends = (self._breaker.start(), self._board.subscribe(hear))
+
+        def end() -> None:
+            for each in ends:
+                each()
+
+        return end
 
     def look(self) -> tuple[Iterable[Job], datetime | None]:
+        self._breaker.decide()
         now = utcnow()
+        kind, due = self._breaker.kind, self._breaker.due(now)
+        self._slow = kind == "cause"
+        left = self._next_claim - time.monotonic()
+        if kind in ("store", "board"):
+            return (), due
+        if self._slow and left > 0:
+            return (), now + timedelta(seconds=left)
+        jobs: Iterable[Job]
         jobs, again = self._board.candidates(now)
+        if self._slow:
+            jobs = itertools.takewhile(lambda _: time.monotonic() >= self._next_claim, jobs)
         ends = [end for _, end in self._aside.copy().values() if end > now]
-        return jobs, min([*ends, again] if again is not None else ends, default=None)
+        return jobs, min([*ends, *(when for when in (again, due) if when is not None)], default=None)
 
     def fit(self, job: BoardJob) -> bool:
         aside = self._aside.get(job.uuid)
@@ -149,12 +189,14 @@ class LedgerPort(BoardPort):
             return True
         if record.open_attempt is not None:
             try:
-                record = self._board.settle(job, policy)
+                excused = self._breaker.excuses(record.open_attempt.began)
+                record = self._board.settle(job, policy, excused=excused)
             except Refused:
                 # Without the right to count it is run uncounted.
                 return True
         if policy.removes(record):
-            self._remove(job, record, policy)
+            if not self._breaker.open:
+                self._remove(job, record, policy)
             return False
         return not self._held(record)
 
@@ -163,6 +205,10 @@ class LedgerPort(BoardPort):
         policy = self._policy.of(job.name)
         record = self._board.claim(job, self._who, unless=lambda record: policy.removes(record) or self._held(record))
         self._certain[job.uuid] = asked
+        if record is not None:
+            self._begun[job.uuid] = (record.attempts, record.history[0].began)
+        if self._slow:
+            self._next_claim = time.monotonic() + self._breaker.rule.pace
         return record
 
     def _held(self, record: AttemptRecord) -> bool:
@@ -177,7 +223,7 @@ class LedgerPort(BoardPort):
 
         def forgiven(record: AttemptRecord) -> bool:
             # Restored meanwhile: a listing may show the job before its record.
-            return not policy.removes(record)
+            return not policy.removes(record) or self._breaker.open
 
         try:
             if policy.action == "delete":
@@ -247,7 +293,16 @@ class LedgerPort(BoardPort):
         return mine is not None and mine.outcome == "revoked"
 
     def judged(self, job: BoardJob, ending: Ending) -> Ending:
-        if ending.act != "abandon" or ending.outcome not in FAILURES:
+        if ending.act == "trash" and ending.outcome == "abandoned":
+            # No engine can be made of it: that is no service's fault, and no policy's either.
+            return ending
+        number, began = self._begun.get(job.uuid, (self._aside.get(job.uuid, (0, None))[0] + 1, None))
+        self._breaker.ended(job.entry.key, number, began, ending.outcome, ending.error)
+        if ending.act not in ("abandon", "trash") or ending.outcome not in FAILURES:
+            return ending
+        if self._breaker.excuses(began):
+            return self._let_off(job, ending)
+        if ending.act != "abandon":
             return ending
         failures, policy = self._failures(job) + 1, self._policy.of(job.name)
         if failures >= policy.max_attempts:
@@ -263,6 +318,21 @@ class LedgerPort(BoardPort):
             self._aside[job.uuid] = (failures, utcnow() + timedelta(seconds=hold))
         return replace(ending, hold=hold)
 
+    def _let_off(self, job: BoardJob, ending: Ending) -> Ending:
+        """An ending that is no failure, since the breaker is open; the job is left alone for a while."""
+        hold = self._breaker.hold
+        if self._uncounted:
+            failures = self._aside.get(job.uuid, (0, None))[0]
+            self._aside[job.uuid] = (failures, utcnow() + timedelta(seconds=hold))
+        return Ending("released", "abandon", ending.error, hold=hold)
+
+    @property
+    def store_down(self) -> bool:
+        return self._breaker.kind == "store"
+
+    def probe(self, store: StorePort) -> bool:
+        return self._breaker.probe(store.answers)
+
     @property
     def _uncounted(self) -> bool:
         return self._board.uncounted is not None
@@ -277,6 +347,7 @@ class LedgerPort(BoardPort):
 
     def close(self, job: Job, ending: Ending) -> None:
         self._certain.pop(job.uuid, None)
+        self._begun.pop(job.uuid, None)
         if ending.act in ("consume", "delete"):
             # The one way to take a job of ours off the board for good, its record with it.
             self._board.consume(job, self._who)

@@ -19,6 +19,7 @@ from conductor_console.conductors.factories import Gate, factory_of
 from conductor_console.conductors.making import NoThread, Stopping
 from conductor_console.conductors.stores import StorePort
 from conductor_console.jobboards.attempts import Cause, make_cause
+from conductor_console.jobboards.breaker import RULE
 from conductor_console.text import visible
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _IN_THE_MIDDLE: Final = frozenset({states.RUNNING, states.REVERTING})
 #: What becomes of a job whose flow failed.
 OnFailure = Literal["consume", "abandon", "bin"]
 #: Seconds before a job is tried again that was let go because the store does not answer; it counts as no failure.
-STORE_PAUSE: Final = 5.0
+STORE_PAUSE: Final = RULE.hold
 
 
 class ClaimLost(BaseException):
@@ -199,7 +200,7 @@ class JobRun:
     def internal(self, error: BaseException) -> Ending:
         """The attempt failed for no fault of the flow; for none of the job either, where the store does not answer."""
         cause = cause_of(error)
-        if not self.lost and not self._host.store.answers():
+        if not self.lost and not self._host.board.probe(self._host.store):
             self.store_down = True
             return Ending("released", "abandon", cause, hold=STORE_PAUSE)
         return Ending("abandoned", "abandon", cause)

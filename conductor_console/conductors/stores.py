@@ -108,6 +108,11 @@ class StorePort:
         rows = self._journalled.journal(job_uuid=job_uuid)
         return frozenset(row.attempt for row in rows if row.kind == "attempt" and row.attempt is not None)
 
+    @property
+    def troubled(self) -> bool:
+        """Whether a write fails, or has since it was last asked whether it answers; at once, without asking it."""
+        return bool(getattr(self.backend, "troubled", False))
+
     def answers(self) -> bool:
         """Whether the store can be reached now: a failure of it is no job's fault while it cannot."""
         if self.backend is None:

@@ -14,6 +14,7 @@ from conductor_console.console.words import jobs, result_lines, told, traceback_
 from conductor_console.jobboards.base import BinEntry
 from conductor_console.observatory.snapshot import JobView
 from conductor_console.operations import Course, Result
+from conductor_console.operations.breaking import Closing
 
 if TYPE_CHECKING:
     from conductor_console.console.app import ConsoleApp
@@ -140,6 +141,17 @@ class Acts:
             self._app.say("Nothing to undo", "soft")
             return
         self._do("undo", lambda course: self._hand.undo(course), label)
+
+    def close_breaker(self) -> None:
+        """Closes the circuit breaker; where it is open for the store, that is asked first."""
+        if not self._may((None,)):
+            return
+
+        def then(closing: Closing) -> None:
+            done, line = closing
+            self._app.say(line, "text" if done else "amber")
+
+        run_aside(self._app, "close-breaker", self._hand.close_breaker, then)
 
     def _may(self, targets: Sequence[object]) -> bool:
         frame = self._app.frame

@@ -29,6 +29,7 @@ RELEASE: Final = _key(
 )
 PURGE: Final = _key("X", "purge", "purge for good", "Purge: delete from the bin for good; asks for a typed word")
 OUTCOME: Final = _key("o", "outcome", "outcome", "What came of each job of the last act", show=False)
+BREAKER: Final = _key("c", "close_breaker", "close breaker", "Close the open circuit breaker", show=False)
 STOP: Final = _key("x", "stop_act", "stop", "Stop what is being done to many jobs; what is done stays done")
 RESTORE: Final = _key("r", "restore", "restore", "Put back on the board, failures forgiven")
 REPLAY: Final = _key("p", "replay", "replay", "Replay what the job's flow did")

@@ -8,6 +8,7 @@ from typing import Protocol
 from conductor_console.jobboards.base import BinEntry, JobEntry
 from conductor_console.observatory.snapshot import Snapshot
 from conductor_console.operations import Course, Result
+from conductor_console.operations.breaking import Closing
 from conductor_console.replay.tape import Tape
 
 
@@ -31,6 +32,7 @@ class Hand(Protocol):
     def hold(self, targets: Sequence[JobEntry], seconds: float, course: Course | None = None) -> list[Result]: ...
     def release(self, targets: Sequence[JobEntry], course: Course | None = None) -> list[Result]: ...
     def undo(self, course: Course | None = None) -> list[Result]: ...
+    def close_breaker(self) -> Closing: ...
 
 
 class WorkerView(Protocol):

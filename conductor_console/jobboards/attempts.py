@@ -259,20 +259,28 @@ def closed(
 
 
 def deserted(
-    record: AttemptRecord, now: datetime, claim: str | None = None, policy: Policy | None = None
+    record: AttemptRecord,
+    now: datetime,
+    claim: str | None = None,
+    policy: Policy | None = None,
+    excused: bool = False,
 ) -> AttemptRecord:
     """The record with an attempt that was left open closed; unchanged where none is open.
 
     One of ours was left open by a process that crashed. One that a watcher noted ended while nobody watched, in
     whatever way: ``unknown``.
+
+    :param excused: a crash counts as no failure: the attempt is told as let go.
     """
     attempt = record.open_attempt
     if attempt is None:
         return record
     if attempt.noted:
         return closed(record, "unknown", now)
-    hold = policy.hold(record.failures + 1, "crashed") if policy else 0.0
     cause = make_cause("ConductorGone", CRASHED)
+    if excused:
+        return closed(record, "released", now, claim=claim, error=cause)
+    hold = policy.hold(record.failures + 1, "crashed") if policy else 0.0
     return closed(record, "crashed", now, claim=claim, error=cause, hold=hold)
 
 

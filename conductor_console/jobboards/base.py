@@ -23,6 +23,7 @@ from taskflow.jobs.base import JobPriority
 from conductor_console.errors import ConsoleError
 from conductor_console.jobboards.attempts import AttemptRecord, Cause, Outcome, Policy
 from conductor_console.jobboards.board_job import BoardJob as BoardJob
+from conductor_console.jobboards.breaker import CLOSED, Breaker, BreakerKept
 from conductor_console.jobboards.postings import in_order
 from conductor_console.text import visible
 
@@ -31,7 +32,7 @@ PRIORITY_ORDER: Mapping[JobPriority, int] = MappingProxyType(
     {priority: rank for rank, priority in enumerate(JobPriority)}
 )
 
-EventKind = Literal["posted", "removed", "claimed", "released", "changed", "bin", "entities", "connection"]
+EventKind = Literal["posted", "removed", "claimed", "released", "changed", "bin", "entities", "connection", "breaker"]
 ConnectionState = Literal["connecting", "live", "lost", "closed"]
 #: How the session that held a claim fares: it lives; it ended and took the claim with it; it ended, at some time; it
 #: was never seen to register a conductor.
@@ -161,6 +162,7 @@ class Listing:
     :ivar uncounted: why the ledger is not written (no rights), None where it is.
     :ivar unseen: so many claims at most came and went unseen by this process since ``unseen_since``; they are part
         of no job's count.
+    :ivar breaker: the circuit breaker's state; one that may not be written is known to this board object alone.
     """
 
     version: int
@@ -174,6 +176,7 @@ class Listing:
     uncounted: str | None = None
     unseen: int = 0
     unseen_since: datetime | None = None
+    breaker: Breaker = CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +192,11 @@ class BoardEvent:
 
 
 Listener = Callable[[BoardEvent], None]
-#: What may forbid an act on a job, when the record that is about to be changed with it says otherwise than was seen.
+#: What may forbid an act on a job (or raise ``Changed`` itself) by the record that is about to be changed with it.
 Unless = Callable[[AttemptRecord], bool] | None
 
 
-def forbidden(entry: JobEntry, record: AttemptRecord, unless: Unless) -> None:
+def forbidden(entry: JobEntry | BinEntry, record: AttemptRecord, unless: Unless) -> None:
     """:raises Changed: when what the record says now forbids the act."""
     if unless is not None and unless(record):
         raise Changed(f"job {visible(entry.name, 80)} changed under you: its failures are others now")
@@ -204,7 +207,7 @@ def unclaimed(entry: JobEntry) -> Changed:
     return Changed(f"job {visible(entry.name, 80)} has no claim to end: nobody holds it")
 
 
-class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
+class LedgerBoard(BreakerKept, taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
     """A TaskFlow jobboard that counts attempts, can be watched whole, and takes an operator's acts.
 
     Thread safe. Nothing is created by connecting; ``ensure`` makes what the board needs.
@@ -218,10 +221,7 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Calls ``listener`` for each event, on a thread of the board's; it must return at once.
-
-        :returns: the function that ends the subscription.
-        """
+        """Calls ``listener``, which must return at once, for each event on a thread of the board's; returns its end."""
 
     @property
     def uncounted(self) -> str | None:
@@ -284,11 +284,10 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
-    def settle(self, job: taskflow_base.Job, policy: Policy) -> AttemptRecord:
+    def settle(self, job: taskflow_base.Job, policy: Policy, *, excused: bool = False) -> AttemptRecord:
         """Closes an attempt that a dead process left open, with the hold that follows, and returns the record.
 
-        Writes only where there is such an attempt, and only while nobody holds the job.
-
+        Writes only where there is such an attempt, and only while nobody holds the job. No failure if ``excused``.
         :raises UnclaimableJob: when somebody holds the job. :raises NotFound: when it is gone.
         """
 
@@ -403,7 +402,7 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
         """
         return [None] * len(entries)
 
-    def restore_many(self, entries: Sequence[BinEntry]) -> Sequence[str | Exception | None]:
+    def restore_many(self, entries: Sequence[BinEntry], *, unless: Unless = None) -> Sequence[str | Exception | None]:  # noqa: ARG002
         """Puts binned jobs back, as :meth:`bin_many` bins them; what it returns is as there, for :meth:`restore`."""
         return [None] * len(entries)
 
@@ -416,9 +415,10 @@ class LedgerBoard(taskflow_base.NotifyingJobBoard, metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
-    def restore(self, entry: BinEntry) -> str:
+    def restore(self, entry: BinEntry, *, unless: Unless = None) -> str:
         """Puts a binned job back on the board, failures forgiven. Returns its new key.
 
+        :param unless: as :meth:`bin` has it.
         :raises Changed, Gone, Refused, BoardUnreachable: and nothing was done.
         """
 

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, overload
 
@@ -23,6 +24,7 @@ from taskflow import states
 from taskflow.jobs import base as taskflow_base
 
 from conductor_console.jobboards.base import BinEntry, BoardEvent, BoardJob, JobEntry, LedgerBoard, Listener, Listing
+from conductor_console.jobboards.breaker import Breaker
 from conductor_console.jobboards.picture import Picture
 
 LOG = logging.getLogger(__name__)
@@ -32,6 +34,12 @@ STOP_TIMEOUT = 5.0
 
 #: Our events that are TaskFlow's, too.
 _TASKFLOW_KINDS = {"posted": taskflow_base.POSTED, "removed": taskflow_base.REMOVAL}
+
+
+@dataclass(slots=True, eq=False)
+class _Subscription:
+    listener: Listener
+    ended: bool = False
 
 
 class Dispatcher:
@@ -151,7 +159,7 @@ class PicturedBoard(LedgerBoard):
         super().__init__(name, conf)
         self._persistence = persistence
         self._emit_notifications = emit_notifications
-        self._listeners: tuple[tuple[Listener], ...] = ()
+        self._listeners: tuple[_Subscription, ...] = ()
         self._renew()
 
     def _renew(self) -> None:
@@ -171,6 +179,10 @@ class PicturedBoard(LedgerBoard):
     def listing(self) -> Listing:
         return self.picture.listing()
 
+    @property
+    def breaker(self) -> Breaker:
+        return self.picture.breaker
+
     def find(self, key: str) -> JobEntry | None:
         return self.picture.get(key)
 
@@ -178,11 +190,12 @@ class PicturedBoard(LedgerBoard):
         return self.picture.get_binned(key)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        subscription = (listener,)
+        subscription = _Subscription(listener)
         with self._listeners_lock:
             self._listeners = (*self._listeners, subscription)
 
         def unsubscribe() -> None:
+            subscription.ended = True
             with self._listeners_lock:
                 # By identity: the same function may be subscribed twice.
                 self._listeners = tuple(known for known in self._listeners if known is not subscription)
@@ -243,13 +256,13 @@ class PicturedBoard(LedgerBoard):
         if subscriptions or notify:
             self._dispatcher.tell(lambda: self._tell(event, subscriptions, notify))
 
-    def _tell(self, event: BoardEvent, subscriptions: tuple[tuple[Listener], ...], notify: bool) -> None:
+    def _tell(self, event: BoardEvent, subscriptions: tuple[_Subscription, ...], notify: bool) -> None:
         """Tells those who had subscribed when it happened and still are."""
         for subscription in subscriptions:
-            if not any(subscription is known for known in self._listeners):
+            if subscription.ended:
                 continue
             try:
-                subscription[0](event)
+                subscription.listener(event)
             except Exception:  # one listener's fault must not keep the news from the others
                 LOG.exception("a listener of the board's events failed")
         if notify and event.entry is not None and event.entry.workable:

@@ -18,6 +18,7 @@ from conductor_console.jobboards.base import (
     JobEntry,
     Listing,
 )
+from conductor_console.jobboards.breaker import CLOSED, Breaker
 from conductor_console.jobboards.chunks import ChunkedMap
 from conductor_console.jobboards.ready import ReadyJobs
 
@@ -34,6 +35,7 @@ class Picture:
         self._jobs: ChunkedMap[JobEntry] = ChunkedMap()
         self._binned: ChunkedMap[BinEntry] = ChunkedMap()
         self._entities: dict[str, EntityEntry] = {}
+        self._breaker = CLOSED
         self._workable = 0
         self._ready = ReadyJobs()
         self._version = 0
@@ -72,6 +74,12 @@ class Picture:
             if fresh != self._entities:
                 self._entities = fresh
                 self._moved(BoardEvent("entities"))
+
+    def set_breaker(self, breaker: Breaker) -> None:
+        with self._changed:
+            if breaker != self._breaker:
+                self._breaker = breaker
+                self._moved(BoardEvent("breaker"))
 
     def replace(self, jobs: Iterable[JobEntry], binned: Iterable[BinEntry], entities: Iterable[EntityEntry]) -> None:
         """A full reading: what it does not hold is gone. The listing is complete from then on."""
@@ -126,11 +134,18 @@ class Picture:
                     binned=self._binned.picture(),
                     entities=MappingProxyType(self._entities),
                     complete=self._complete,
+                    breaker=self._breaker,
                 )
             if self._connection.state == "live":
                 # The watch would have told of any change: what is known is true as of now.
                 return replace(self._listing, taken_at=utcnow())
             return self._listing
+
+    @property
+    def breaker(self) -> Breaker:
+        """The circuit breaker's state."""
+        with self._changed:
+            return self._breaker
 
     @property
     def job_count(self) -> int:

@@ -37,6 +37,7 @@ from conductor_console.jobboards.base import (
     forbidden,
     unclaimed,
 )
+from conductor_console.jobboards.breaker import Breaker
 from conductor_console.jobboards.common import PicturedBoard, identity
 from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.jobboards.sqlite_acts import Act, known_record
@@ -318,7 +319,7 @@ class SQLiteJobBoard(PicturedBoard):
                 return known_record(binned)
         raise excp.NotFound(f"job {visible(job.uuid)} is neither on the board nor in the bin")
 
-    def settle(self, job: taskflow_base.Job, policy: Policy) -> AttemptRecord:
+    def settle(self, job: taskflow_base.Job, policy: Policy, *, excused: bool = False) -> AttemptRecord:
         entry = self._read(job.uuid)
         if entry is not None and entry.claim is None and known_record(entry).open_attempt is None:
             return known_record(entry)
@@ -326,9 +327,23 @@ class SQLiteJobBoard(PicturedBoard):
             entry = act.job(job.uuid)
             if entry.claim is not None:
                 raise excp.UnclaimableJob(f"job {visible(job.uuid)} is claimed by {visible(entry.claim.owner)}")
-            record = attempts.deserted(known_record(entry), utcnow(), policy=policy)
+            record = attempts.deserted(known_record(entry), utcnow(), policy=policy, excused=excused)
             act.release(entry, record)
         return record
+
+    # -- the circuit breaker -------------------------------------------------------------------------------------------
+    def set_breaker(self, state: Breaker, expected: Breaker) -> bool:
+        if self.read_only:
+            self.picture.set_breaker(state)
+            return True
+        try:
+            with self._act(durable=False) as act:
+                written = act.set_breaker(state, expected)
+        except Refused:
+            # Neither do the attempts count then, for nothing can be written.
+            self.picture.set_breaker(state)
+            return True
+        return written
 
     def holds(self, job: taskflow_base.Job) -> bool:
         if not self.connected:

@@ -13,8 +13,9 @@ from conductor_console.clock import iso
 from conductor_console.jobboards import attempts
 from conductor_console.jobboards.attempts import AttemptRecord
 from conductor_console.jobboards.base import BinEntry, Changed, Claim, Gone, JobEntry
+from conductor_console.jobboards.breaker import Breaker
 from conductor_console.jobboards.sqlite_liveness import Sessions
-from conductor_console.jobboards.sqlite_mirror import ENTITIES_KEY
+from conductor_console.jobboards.sqlite_mirror import BREAKER_KEY, ENTITIES_KEY
 from conductor_console.jobboards.sqlite_rows import Reader
 from conductor_console.jobboards.sqlite_schema import (
     ATTEMPTS,
@@ -24,6 +25,8 @@ from conductor_console.jobboards.sqlite_schema import (
     ENTITIES,
     JOBS,
     PRUNE_EVERY,
+    breaker_of,
+    note_breaker,
 )
 from conductor_console.text import visible
 
@@ -181,6 +184,16 @@ class Act:
         self._connection.execute(_NO_ORPHANS)
         rows = [{"session": self._session, "name": name, "entity": entity} for name, entity in entities.items()]
         self._connection.execute(sa.insert(ENTITIES), rows)
+
+    def set_breaker(self, state: Breaker, expected: Breaker) -> bool:
+        """Writes the circuit breaker's state if it is as expected; what it is then is shown either way."""
+        same = breaker_of(self._connection) == expected
+        if same:
+            note_breaker(self._connection, state)
+            self.changed(BREAKER_KEY)
+        else:
+            self.keys.append(BREAKER_KEY)
+        return same
 
     def _write(self, entry: JobEntry | BinEntry, record: AttemptRecord) -> None:
         text = attempts.to_json(record).decode()

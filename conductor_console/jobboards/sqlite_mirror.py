@@ -18,12 +18,14 @@ import sqlalchemy as sa
 
 from conductor_console.errors import ConsoleError
 from conductor_console.jobboards.base import BinEntry, EntityEntry, JobEntry
+from conductor_console.jobboards.breaker import Breaker
 from conductor_console.jobboards.common import STOP_TIMEOUT
 from conductor_console.jobboards.picture import Picture
 from conductor_console.jobboards.sqlite_database import Database
 from conductor_console.jobboards.sqlite_file import FileGone
 from conductor_console.jobboards.sqlite_liveness import Sessions
 from conductor_console.jobboards.sqlite_rows import Reader
+from conductor_console.jobboards.sqlite_schema import breaker_of
 from conductor_console.text import visible
 
 LOG: Final = logging.getLogger(__name__)
@@ -35,16 +37,23 @@ RETRY_AFTER: Final = 0.5
 
 #: What a change of the entities is called among the changes, where a job's is its key.
 ENTITIES_KEY: Final = ""
+#: The same of the circuit breaker; no job's uuid.
+BREAKER_KEY: Final = "breaker"
+_NO_JOBS: Final = frozenset({ENTITIES_KEY, BREAKER_KEY})
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Some keys read anew: what is not in ``jobs`` or ``binned`` is not there. ``entities``: None if not asked for."""
+    """Some keys read anew: what is not in ``jobs`` or ``binned`` is not there.
+
+    :ivar entities, breaker: None if not asked for.
+    """
 
     keys: tuple[str, ...]
     jobs: dict[str, JobEntry]
     binned: dict[str, BinEntry]
     entities: tuple[EntityEntry, ...] | None
+    breaker: Breaker | None
 
 
 class Mirror:
@@ -190,6 +199,7 @@ class Mirror:
             jobs = list(self.reader.jobs(connection))
             binned = list(self.reader.binned(connection))
             entities = tuple(self.reader.entities(connection))
+            self._picture.set_breaker(breaker_of(connection))
             self._picture.replace(jobs, binned, entities)
             self._claims.clear()
             for entry in jobs:
@@ -216,13 +226,14 @@ class Mirror:
 
     def read(self, connection: sa.Connection, keys: Sequence[str]) -> News:
         """What the transaction sees of these keys."""
-        jobs = [key for key in keys if key != ENTITIES_KEY]
+        jobs = [key for key in keys if key not in _NO_JOBS]
         entities = tuple(self.reader.entities(connection)) if ENTITIES_KEY in keys else None
         return News(
             tuple(jobs),
             {entry.key: entry for entry in self.reader.jobs(connection, jobs)},
             {entry.key: entry for entry in self.reader.binned(connection, jobs)},
             entities,
+            breaker_of(connection) if BREAKER_KEY in keys else None,
         )
 
     def shows(self, session: str | None) -> bool:
@@ -246,6 +257,8 @@ class Mirror:
             else:
                 self._picture.drop(key)
             self._note_claim(key, entry)
+        if news.breaker is not None:
+            self._picture.set_breaker(news.breaker)
         if news.entities is not None:
             self._picture.set_entities(news.entities)
             self._note_entities(news.entities)

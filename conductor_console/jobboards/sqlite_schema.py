@@ -6,6 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from conductor_console.jobboards.breaker import CLOSED, Breaker, from_json, to_json
 from conductor_console.jobboards.sqlite_file import Home, unquoted
 
 METADATA: Final = sa.MetaData()
@@ -80,6 +81,10 @@ CHANGES: Final = sa.Table(
     sqlite_autoincrement=True,
 )
 
+#: One row at most: the circuit breaker's state, as JSON. Boards of before have no such table, and need none: who writes
+#: first makes it.
+BREAKER: Final = sa.Table("cc_breaker", sa.MetaData(), sa.Column("state", sa.Text, nullable=False))
+
 #: A reader that fell further behind than this many changes reads the whole board anew.
 CHANGES_KEPT: Final = 10_000
 #: Old changes are dropped at every so many.
@@ -115,6 +120,22 @@ def strange_columns(connection: sa.Connection) -> str | None:
             if column.name not in there:
                 return f"{table.name}.{column.name}"
     return None
+
+
+def breaker_of(connection: sa.Connection) -> Breaker:
+    """The circuit breaker's state; a closed one where none was ever written."""
+    asked = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+    if not connection.exec_driver_sql(asked, (BREAKER.name,)).scalar():
+        return CLOSED
+    state = connection.execute(sa.select(BREAKER.c.state)).scalar()
+    return CLOSED if state is None else from_json(state)
+
+
+def note_breaker(connection: sa.Connection, state: Breaker) -> None:
+    """Writes the circuit breaker's state."""
+    BREAKER.create(connection, checkfirst=True)
+    connection.execute(sa.delete(BREAKER))
+    connection.execute(sa.insert(BREAKER), {"state": to_json(state).decode()})
 
 
 def version_of(connection: sa.Connection) -> int:

@@ -198,7 +198,7 @@ class ConductorActs(LedgerRequests):
         version: int = stat.version
         return version
 
-    def settle(self, entry: JobEntry, policy: Policy) -> AttemptRecord:
+    def settle(self, entry: JobEntry, policy: Policy, *, excused: bool = False) -> AttemptRecord:
         """Closes an attempt that a dead process left open, with the hold that follows; writes only where there is one.
 
         :raises UnclaimableJob: somebody holds the job. :raises NotFound: it is gone.
@@ -210,13 +210,13 @@ class ConductorActs(LedgerRequests):
             self.need_job(entry)
             return ledger.record
         moment = self.model.now()
-        settled = attempts.deserted(ledger.record, moment, ledger.open_claim, policy)
+        settled = attempts.deserted(ledger.record, moment, ledger.open_claim, policy, excused)
 
         def build(ledger: Ledger | None) -> Built:
             multi = self.while_free(self.multi().check("job", self.paths.job(entry.node), entry.version), entry)
             if ledger is None:
                 return multi, None
-            record = attempts.deserted(ledger.record, moment, ledger.open_claim, policy)
+            record = attempts.deserted(ledger.record, moment, ledger.open_claim, policy, excused)
             return self.write(multi, entry.key, ledger, record), record
 
         try:

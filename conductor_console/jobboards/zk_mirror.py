@@ -18,6 +18,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import EventType, KazooState, KeeperState
 
 from conductor_console.errors import BoardUnreachable
+from conductor_console.jobboards.zk_breaker import BreakerNode
 from conductor_console.jobboards.zk_client import LOG, NO_RIGHTS, answer, describe
 from conductor_console.jobboards.zk_model import BoardModel
 from conductor_console.jobboards.zk_nodes import read_lock, read_record
@@ -46,19 +47,21 @@ class _Work:
         self.folders: set[Folder] = set()
         self.locks: set[str] = set()
         self.records: set[str] = set()
+        self.breaker = False
         self.all = False
 
     def __bool__(self) -> bool:
-        return bool(self.folders or self.locks or self.records)
+        return bool(self.folders or self.locks or self.records or self.breaker)
 
     def everything(self) -> None:
         self.folders.update(FOLDERS)
-        self.all = True
+        self.breaker = self.all = True
 
     def add(self, other: _Work) -> None:
         self.folders |= other.folders
         self.locks |= other.locks
         self.records |= other.records
+        self.breaker = self.breaker or other.breaker
         self.all = self.all or other.all
 
 
@@ -77,6 +80,7 @@ class Mirror:
         client: KazooClient,
         paths: BoardPaths,
         model: BoardModel,
+        breaker: BreakerNode,
         name: str,
         hosts: str,
         on_round: Callable[[], None],
@@ -87,6 +91,7 @@ class Mirror:
         self._reads = Reads(client)
         self._paths = paths
         self._model = model
+        self._breaker = breaker
         self._name = name
         self._hosts = hosts
         self._on_round = on_round
@@ -228,6 +233,8 @@ class Mirror:
                 self._work.folders.add("jobs")
             elif path == self._paths.attempts:
                 self._work.folders.add("records")
+            elif path == self._paths.breaker:
+                self._work.breaker = True
             elif path == self._paths.trash:
                 self._work.folders.add("bin")
             elif path == self._paths.conductors:
@@ -282,8 +289,7 @@ class Mirror:
             LOG.exception("following the board failed; it is read anew")
         with self._wake:
             self._work.add(work)
-            self._work.all = True
-            self._work.folders.update(FOLDERS)
+            self._work.everything()
         return _RETRY_SECONDS
 
     def _read(self, work: _Work) -> None:
@@ -293,6 +299,8 @@ class Mirror:
             self._watched_records.clear()
             # The server that we came to may be behind the one that told us what we know.
             answer(self._client.sync_async, self._paths.board)
+        if work.breaker:
+            self._breaker.look(self._watched, anew=work.all)
         self._watched_locks -= work.locks
         self._watched_records -= work.records
         # What was touched and is listed no more is gone: there is nothing to read.

@@ -25,7 +25,7 @@ class BoardPaths:
     (``/jobs/jobs`` gives ``/.trash/.trash``); so do we, to read where it writes.
     The ledger is ours and lies where it should: ``PARENT/.attempts/LAST``.
 
-    :ivar board, trash, entities, conductors, attempts: the folders.
+    :ivar board, trash, entities, conductors, attempts: the folders. ``breaker``: the circuit breaker's node.
     :raises UsageError: for a path that is not absolute or has no last part.
     """
 
@@ -41,6 +41,7 @@ class BoardPaths:
         self.entities = path.replace(base, ".entities")
         self.conductors = f"{self.entities}/conductor"
         self.attempts = f"{parent}/.attempts/{base}"
+        self.breaker = f"{self.attempts}.breaker"
         #: What a sequential posting is created as.
         self.posting = f"{path}/{JOB_PREFIX}"
 

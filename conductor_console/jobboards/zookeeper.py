@@ -36,8 +36,10 @@ from conductor_console.jobboards.base import (
     Listing,
     Refused,
 )
+from conductor_console.jobboards.breaker import Breaker
 from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.jobboards.zk_acts import ConductorActs, Held
+from conductor_console.jobboards.zk_breaker import BreakerNode
 from conductor_console.jobboards.zk_bulk import BulkActs
 from conductor_console.jobboards.zk_claims import Claims
 from conductor_console.jobboards.zk_client import (
@@ -100,10 +102,12 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
         self._bulk = BulkActs(self._operator, lambda: self._mirror.reads_many)
         self._watcher = WatcherActs(self._client, self._paths, self._model, in_memory=read_only)
         self._entities = Entities(self._acts, self._model)
+        self._breaker = BreakerNode(self._acts, self.picture, in_memory=read_only)
         self._mirror = Mirror(
             self._client,
             self._paths,
             self._model,
+            self._breaker,
             name,
             self._hosts,
             on_round=self._in_step,
@@ -191,6 +195,10 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
             unseen_since=creations.since,
         )
 
+    def set_breaker(self, state: Breaker, expected: Breaker) -> bool:
+        with talking("write the circuit breaker's state"):
+            return self._breaker.write(state, expected)
+
     def refresh(self) -> None:
         self._read(FOLDERS)
 
@@ -255,10 +263,10 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
                 self._acts.need_job(entry)
         return ledger.record
 
-    def settle(self, job: taskflow_base.Job, policy: Policy) -> AttemptRecord:
+    def settle(self, job: taskflow_base.Job, policy: Policy, *, excused: bool = False) -> AttemptRecord:
         self._may("settle")
         with talking(f"settle job {called(job)}"):
-            return self._acts.settle(self._model.known(job.entry), policy)
+            return self._acts.settle(self._model.known(job.entry), policy, excused=excused)
 
     @taskflow_base.check_who
     def claim(

@@ -225,6 +225,7 @@ class Builder:
             unseen=listing.unseen if counting else 0,
             unseen_since=listing.unseen_since if counting and listing.unseen else None,
             counted_here=counting and (self._read_only or listing.uncounted is not None),
+            breaker=listing.breaker if listing.breaker.open(board_now) else None,
         )
         if last is not None and _same(last, snapshot):
             return last
@@ -273,6 +274,6 @@ def _same(old: Snapshot, new: Snapshot) -> bool:
         and old.connection == new.connection
         and old.conductors == new.conductors
         and old.rates == new.rates
-        and (old.complete, old.uncounted, old.unseen, old.counted_here)
-        == (new.complete, new.uncounted, new.unseen, new.counted_here)
+        and (old.complete, old.uncounted, old.unseen, old.counted_here, old.breaker)
+        == (new.complete, new.uncounted, new.unseen, new.counted_here, new.breaker)
     )

@@ -22,6 +22,7 @@ from conductor_console.clock import utcnow
 from conductor_console.errors import BoardUnreachable, ConsoleError
 from conductor_console.jobboards.attempts import REMOVING, AttemptRecord, Cause
 from conductor_console.jobboards.base import BoardEvent, Changed, Gone, JobEntry, LedgerBoard
+from conductor_console.jobboards.breaker import RULE, Rule
 from conductor_console.jobboards.policies import AnyPolicy, why
 from conductor_console.observatory.watcher import Watcher
 from conductor_console.operations import Intent, Operations, Result
@@ -49,7 +50,7 @@ _BEST: Final = ("done", "refused", "gone", "changed")
 ORPHANED: Final = 2.0
 #: Seconds after which what was refused is tried again.
 REFUSED: Final = 60.0
-_KINDS: Final = frozenset({"posted", "claimed", "released", "changed", "removed", "bin", "connection"})
+_KINDS: Final = frozenset({"posted", "claimed", "released", "changed", "removed", "bin", "connection", "breaker"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Guard:
     :param store: tells how flows stand and why they failed; not needed.
     :param names: patterns of job names; none: all jobs. No other job is looked at.
     :param dry_run: do nothing, tell what would be done.
+    :param rule: when the circuit breaker opens; while it is open nothing is done.
     :param tell: is told of each act; ``remark`` of all else that a person should know, one clean line each.
     """
 
@@ -102,6 +104,7 @@ class Guard:
         store: Any = None,
         names: Sequence[str] = (),
         dry_run: bool = False,
+        rule: Rule = RULE,
         tell: Callable[[Act], None],
         remark: Callable[[str], None],
     ) -> None:
@@ -112,7 +115,9 @@ class Guard:
         self._dry_run = dry_run
         self._tell = tell
         self._remark = remark
-        self._watcher = Watcher(board, store)
+        self._watcher = Watcher(board, store, rule)
+        self._breaker = self._watcher.breaker
+        self._breaker_was = ""
         self._inbox: queue.SimpleQueue[BoardEvent | None] = queue.SimpleQueue()
         self._armed: dict[str, _Armed] = {}
         self._orphans: dict[str, float] = {}
@@ -182,6 +187,9 @@ class Guard:
     def _take(self, event: BoardEvent) -> None:
         if event.kind == "connection":
             self._connection()
+            self._breaker_moved()
+        elif event.kind == "breaker":
+            self._breaker_moved()
         elif event.kind == "bin":
             self._settle(event.key)
         elif event.kind == "removed":
@@ -200,6 +208,17 @@ class Guard:
         if live:
             self._look_at_all()
 
+    def _breaker_moved(self) -> None:
+        state = self._breaker.state
+        tells = self._breaker.kind in ("store", "cause")
+        line = f"the circuit breaker is open: {visible(state.why, 200)}; nothing is binned" if tells else ""
+        if line == self._breaker_was:
+            return
+        self._remark(line or "the circuit breaker is closed")
+        self._breaker_was = line
+        if self._live:
+            self._look_at_all()
+
     def _look_at_all(self) -> None:
         for key in self._board.listing().jobs:
             self._look(key)
@@ -207,6 +226,7 @@ class Guard:
             self._settle(key)
 
     def _tick(self) -> None:
+        self._breaker_moved()
         for key, armed in list(self._armed.items()):
             until = armed.until
             self._look(key)
@@ -232,6 +252,8 @@ class Guard:
             self._note_orphan(entry)
             self._told.pop(key, None)
             self._spare(key)
+        elif self._breaker.open:
+            self._spare(key, "the circuit breaker is open")
         elif policy.action not in REMOVING:
             self._say("reported", entry)
         elif self._dry_run:
@@ -243,10 +265,10 @@ class Guard:
                 if entry.claim is None:
                     self._act(armed, entry)
 
-    def _spare(self, key: str) -> None:
+    def _spare(self, key: str, why: str = "its failures were forgiven") -> None:
         armed = self._armed.pop(key, None)
         if armed is not None:
-            armed.intent.drop("changed: its failures were forgiven")
+            armed.intent.drop(f"changed: {why}")
 
     def _pursued(self) -> list[_Armed]:
         if not self._live or not self._board.pursuable:
@@ -263,7 +285,7 @@ class Guard:
 
         def forgiven(record: AttemptRecord) -> bool:
             """Restored meanwhile: a listing may show the job before its record."""
-            if not policy.exhausted(record):
+            if not policy.exhausted(record) or self._breaker.open:
                 self._forgiven.add(entry.key)
             return entry.key in self._forgiven
 
@@ -365,7 +387,8 @@ class Guard:
         if entry is None or entry.claim is not None or entry.record is None or entry.record.open_attempt is None:
             return
         try:
-            self._board.settle(self._board.make_job(entry), self._policy.of(entry.name))
+            excused = self._breaker.excuses(entry.record.open_attempt.began)
+            self._board.settle(self._board.make_job(entry), self._policy.of(entry.name), excused=excused)
         except (excp.JobFailure, excp.NotFound) as error:
             self._remark(f"an attempt at job {visible(entry.name)} is not counted: {visible(error, 200)}")
 

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from conductor_console.clock import utcnow
+from conductor_console.jobboards.breaker import Kind
 from conductor_console.observatory.snapshot import ConductorState, Health, JobView, Snapshot, State
 from conductor_console.observatory.totals import CAUSES, OTHER, CauseLabel, Totals, cause_label, label
 
@@ -134,6 +135,10 @@ class SnapshotCollector(Collector):
             held = _seconds(figures.oldest_claim, board_now)
             yield _gauge("oldest_claim_age_seconds", "For how long the oldest claim stands.", {}, held)
         yield _gauge("bin_jobs", "Jobs in the bin.", {}, len(snapshot.binned))
+        breaker = _Many("breaker_open", "1 while the circuit breaker is open for that: no attempt counts.", "kind")
+        for kind in get_args(Kind):
+            breaker.add((kind,), snapshot.breaker is not None and snapshot.breaker.kind == kind)
+        yield breaker.family
         claims = _Many("claims", "Claims by owner, and whether it is a registered conductor.", "owner", "alive")
         for labels, number in _bounded(figures.claims):
             claims.add(labels, number)

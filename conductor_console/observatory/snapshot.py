@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from conductor_console.jobboards.attempts import Attempt, Cause
 from conductor_console.jobboards.base import BinEntry, Connection, JobEntry
+from conductor_console.jobboards.breaker import Breaker
 
 State = Literal["waiting", "claimed", "held", "malformed", "no-access", "binned"]
 Health = Literal["ok", "suspect", "cycling"]
@@ -133,6 +134,7 @@ class Snapshot:
     :ivar counted_here: attempts of conductors that do not count for themselves are counted in memory alone.
     :ivar unseen: so many claims at most came and went unseen since ``unseen_since``, of conductors that do not count
         for themselves; None of them is part of a job's count.
+    :ivar breaker: the circuit breaker where it is open, as it concerns all; None where it is closed.
     """
 
     version: int
@@ -153,6 +155,7 @@ class Snapshot:
     unseen: int = 0
     unseen_since: datetime | None = None
     counted_here: bool = False
+    breaker: Breaker | None = None
 
     @property
     def total(self) -> int:

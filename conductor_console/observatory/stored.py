@@ -32,6 +32,14 @@ class StoredFlows:
     def __bool__(self) -> bool:
         return self._store is not None
 
+    def answers(self) -> bool:
+        """Whether the store can be worked with now, as far as it tells; True where there is none."""
+        try:
+            return self._store is None or bool(self._store.answers())
+        except Exception as error:
+            LOG.debug("the store does not tell whether it answers: %s", type(error).__name__)
+            return False
+
     def state(self, flow_uuid: str | None, book_uuid: str | None) -> str | None:
         """The state of the flow, or of the book's only one."""
         try:

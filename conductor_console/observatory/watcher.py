@@ -28,6 +28,9 @@ from conductor_console.jobboards.base import (
     JobEntry,
     LedgerBoard,
 )
+from conductor_console.jobboards.breaker import RULE, Rule
+from conductor_console.jobboards.common import identity
+from conductor_console.jobboards.switch import Switch
 from conductor_console.observatory.stored import StoredFlows
 from conductor_console.text import visible
 
@@ -36,6 +39,10 @@ LOG = logging.getLogger(__name__)
 #: So many jobs that left the board are remembered until the bin shows them.
 LEAVING: Final = 1000
 _KINDS: Final = frozenset({"posted", "claimed", "released", "removed", "bin", "entities", "connection"})
+#: What moves the circuit breaker, besides.
+_MOVING: Final = frozenset({"changed", "breaker"})
+#: Seconds between two looks at the circuit breaker, while it is open.
+LOOK: Final = 1.0
 _FAILED: Final = frozenset({states.FAILURE, states.REVERTED})
 
 #: What TaskFlow's conductors do with a job whose flow they cannot make (no such book, flow or factory).
@@ -71,16 +78,22 @@ class _Followed:
 class Watcher:
     """Fed by the board's events; nothing but :meth:`start` and :meth:`stop` is called from outside.
 
+    It also decides, with the conductors of ours and whoever else watches, when the circuit breaker opens and closes.
+
     :param store: tells how flows stand and why they failed; not needed.
+    :param rule: when the circuit breaker opens.
+    :ivar breaker: the circuit breaker.
     """
 
-    def __init__(self, board: LedgerBoard, store: Any = None) -> None:
+    def __init__(self, board: LedgerBoard, store: Any = None, rule: Rule = RULE) -> None:
         self._board = board
         self._flows = StoredFlows(store)
         self._inbox: queue.SimpleQueue[BoardEvent | None] = queue.SimpleQueue()
         self._followed: dict[str, _Followed] = {}
         self._leaving: OrderedDict[str, _Followed] = OrderedDict()
         self._unsaid: list[BoardEvent | _Followed] = []
+        self.breaker = Switch(board, lambda: identity("watcher"), rule)
+        self._end_breaker = lambda: None
         self._end_subscription = lambda: None
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -91,6 +104,7 @@ class Watcher:
         """Begins to follow the board, with the claims that stand now."""
         if self._thread is not None:
             return
+        self._end_breaker = self.breaker.start()
         self._end_subscription = self._board.subscribe(self._hear)
         self._inbox.put(BoardEvent("connection"))
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -99,13 +113,14 @@ class Watcher:
     def stop(self, timeout: float = 5.0) -> None:
         """Ends it, within ``timeout`` seconds. Claims that stand are followed by whoever watches later."""
         self._end_subscription()
+        self._end_breaker()
         self._stopping = True
         self._inbox.put(None)
         if self._thread is not None:
             self._thread.join(timeout)
 
     def _hear(self, event: BoardEvent) -> None:
-        if event.kind in _KINDS:
+        if event.kind in _KINDS or event.kind in _MOVING:
             self._inbox.put(event)
 
     # -- on the watcher's thread ---------------------------------------------------------------------------------------
@@ -114,8 +129,21 @@ class Watcher:
         if self._flows:
             self._flows.state("", None)
             self._flows.cause("", None, utcnow())
-        while (event := self._inbox.get()) is not None and not self._stopping:
-            self._take(event)
+        while not self._stopping:
+            try:
+                event = self._inbox.get(timeout=LOOK if self.breaker.state.kind is not None else None)
+            except queue.Empty:
+                self._look_after_the_store()
+            else:
+                if event is None:
+                    return
+                if event.kind in _KINDS:
+                    self._take(event)
+            self.breaker.decide()
+
+    def _look_after_the_store(self) -> None:
+        if self._flows and self.breaker.kind == "store":
+            self.breaker.probe(self._flows.answers)
 
     def _take(self, event: BoardEvent | _Followed) -> None:
         try:
@@ -240,10 +268,15 @@ class Watcher:
                 self._board.fate(claim, followed.entity),
                 self._flows.state(flow, book) if self._flows else None,
             )
+            if outcome in FAILURES and self._flows:
+                # Where it does not answer, what it would tell of this failure is what the conductor had trouble with.
+                self.breaker.probe(self._flows.answers)
             if outcome == "crashed":
                 cause = make_cause("ConductorGone", CRASHED)
             elif outcome in FAILURES and self._flows:
                 cause = self._flows.cause(flow, book, claim.claimed_at)
+            if outcome in FAILURES and self.breaker.excuses(claim.claimed_at):
+                outcome = "released"
         self._board.count_end(entry, claim, outcome, cause)
 
 

@@ -31,6 +31,7 @@ from conductor_console.operations.audited import (
     seen,
     verdict,
 )
+from conductor_console.operations.breaking import BreakerActs
 from conductor_console.operations.course import MANY, Course
 from conductor_console.operations.moment import between_claims
 from conductor_console.operations.posting import PostRequest, checked, saved_book
@@ -85,7 +86,7 @@ class Intent:
         return self._tell(outcome)
 
 
-class Operations:
+class Operations(BreakerActs):
     """An operator's hand on one board. Every call blocks until it is done, and is safe from any thread."""
 
     def __init__(

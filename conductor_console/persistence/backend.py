@@ -166,6 +166,11 @@ class SQLBackend(StoredView):
         if problem is not None:
             raise StoreUnreachable(f"the store {self.url} {problem}")
 
+    @property
+    def troubled(self) -> bool:
+        """Whether a write failed by the store's fault, and :meth:`answers` has not been true since; returns at once."""
+        return self._writer.troubled
+
     def answers(self) -> bool:
         """Whether the store can be worked with now; where a write has failed lately, whether it takes writes again.
 

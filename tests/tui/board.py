@@ -383,6 +383,10 @@ class RecordedHand:
     def release(self, targets: Sequence[JobEntry], course: Course | None = None) -> list[Result]:
         return self._did("release", targets, course)
 
+    def close_breaker(self) -> tuple[bool, str]:
+        self.calls.append(("close breaker", []))
+        return True, "The circuit breaker is closed"
+
     def undo(self, course: Course | None = None) -> list[Result]:
         self.calls.append(("undo", []))
         self.can_undo = ""

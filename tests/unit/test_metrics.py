@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from conductor_console.jobboards.attempts import Attempt, Cause, make_cause
 from conductor_console.jobboards.base import BinEntry, Connection, JobEntry
+from conductor_console.jobboards.breaker import CLOSED, opened
 from conductor_console.observatory.build import Builder
 from conductor_console.observatory.metrics import NAME_LENGTH, OWNERS, STATES, SnapshotCollector
 from conductor_console.observatory.snapshot import Snapshot
@@ -104,6 +105,13 @@ def test_jobs_add_up_by_state_and_health(board: Board) -> None:
     assert board.value("jobs", state="waiting", health="cycling") == 1
     assert board.value("jobs", state="held", health="suspect") == 1
     assert board.value("bin_jobs") == 0
+
+
+def test_an_open_breaker_is_told_by_what_it_is_open_for(board: Board) -> None:
+    board.show(job("a"))
+    assert [board.value("breaker_open", kind=kind) for kind in ("store", "board", "cause")] == [0, 0, 0]
+    board.shown = replace(board.shown, breaker=opened(CLOSED, "store", "it does not answer", NOW, "c1"))
+    assert [board.value("breaker_open", kind=kind) for kind in ("store", "board", "cause")] == [1, 0, 0]
 
 
 def test_ages_are_by_the_boards_clock_and_stand_still_with_it(board: Board) -> None:

@@ -36,6 +36,7 @@ class ViewScreen(Screen[None]):
         keys.FEWER,
         keys.PAUSE,
         keys.STOP,
+        keys.BREAKER,
         keys.OUTCOME,
         keys.SCREENSHOT,
         keys.QUIT_TOO,
@@ -69,7 +70,7 @@ class ViewScreen(Screen[None]):
         """Shows a frame."""
         tabs = self.query_one(Tabs)
         tabs.display = frame.fold.tabs
-        self.query_one(Counts).display = not frame.fold.tiny or frame.lost
+        self.query_one(Counts).display = not frame.fold.tiny or frame.lost or frame.snapshot.breaker is not None
         self.set_class(frame.fold.tiny, "-tiny")
         for panel in self.query(Panel):
             panel.take(frame)
@@ -97,11 +98,16 @@ class ViewScreen(Screen[None]):
     def action_stop_act(self) -> None:
         self.console_app.acts.stop()
 
+    def action_close_breaker(self) -> None:
+        self.console_app.acts.close_breaker()
+
     def action_outcome(self) -> None:
         self.console_app.acts.tell_results()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """There is something to stop only while many jobs are acted upon."""
+        """There is something to stop only while many jobs are acted upon, and to close only what is open."""
+        if action == "close_breaker":
+            return self.console_app.frame.snapshot.breaker is not None
         return action != "stop_act" or self.console_app.acts.progress() is not None
 
     def action_screenshot(self) -> None:

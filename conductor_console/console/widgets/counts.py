@@ -1,4 +1,4 @@
-"""The counts, which add up; or, while the connection is lost, the banner that says so and until when."""
+"""The counts, which add up; or the banner that tells of a lost connection, or of an open circuit breaker."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from conductor_console.console.paint import Line
 from conductor_console.console.widgets.panel import Panel
 from conductor_console.console.widgets.tabs import VIEWS
 from conductor_console.console.words import seconds_between
+from conductor_console.jobboards.breaker import Breaker
 from conductor_console.observatory.snapshot import STANDINGS as ORDER
 from conductor_console.observatory.snapshot import Snapshot
 from conductor_console.text import age, clock_time, elide_end, plural, visible, width
@@ -26,7 +27,10 @@ class Counts(Panel):
     """
 
     def lines(self, frame: Frame, width: int) -> Sequence[Line]:
-        return [_banner(frame, width) if frame.lost else self.counts(frame, width)]
+        if frame.lost:
+            return [_banner(frame, width)]
+        breaker = frame.snapshot.breaker
+        return [self.counts(frame, width) if breaker is None else _open(breaker, frame, width)]
 
     def counts(self, frame: Frame, width: int) -> Line:
         """The line while all is well; views other than jobs have their own."""
@@ -68,6 +72,22 @@ def counting_note(snapshot: Snapshot) -> str:
 def views_hint(frame: Frame) -> str:
     """Where the tabs are folded: how to get to the other views."""
     return "" if frame.fold.tabs else f"1-{len(VIEWS)} views"
+
+
+def _open(breaker: Breaker, frame: Frame, cells: int) -> Line:
+    """One amber line: for how long, why, what that means, and the key that closes it; the last two go first."""
+    line = Line(ground="amber-ground").glyph("▌", "amber").gap(1).glyph("!", "amber", bold=True).gap(1)
+    since = seconds_between(breaker.since or frame.now, frame.now)
+    line.put(f"Breaker open {age(since)}", "amber", bold=True).put(": ")
+    means = "; no failure counts, nothing is binned"
+    why = visible(breaker.why, 200)
+    line.put(elide_end(why, cells - 1 - line.cells, shape("⋯")), "text")
+    if line.cells + len(means) < cells:
+        line.put(means, "soft")
+    key = f"c {'asks the store' if breaker.kind == 'store' else 'closes it'}"
+    if not frame.read_only and line.cells + 3 + len(key) < cells:
+        line.gap(3).put(key, "dim")
+    return line
 
 
 def _banner(frame: Frame, cells: int) -> Line:
