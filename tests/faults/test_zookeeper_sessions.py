@@ -71,7 +71,13 @@ def all_came(wire: Wire) -> None:
 
 
 def outcomes(board: ZookeeperJobBoard, job: BoardJob) -> list[str | None]:
-    return [attempt.outcome for attempt in board.attempts(job).history]
+    def told() -> list[str | None] | None:
+        try:
+            return [attempt.outcome for attempt in board.attempts(job).history]
+        except BoardUnreachable:  # the connection that is to break does so just now
+            return None
+
+    return eventually(told, what="the attempts to be told") or []
 
 
 class TestAClaimInDoubt:

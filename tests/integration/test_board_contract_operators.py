@@ -303,7 +303,8 @@ def test_releasing_ends_the_claim_and_leaves_the_job(ours: LedgerBoard, theirs: 
     job = ours.post("a")
     fail(ours, job)
     ours.claim(job, "c1")
-    theirs.release(seen(theirs, job, claimed))
+    # Not the claim that ended with the failure.
+    theirs.release(seen(theirs, job, lambda now: claimed(now) and now.record and now.record.attempts == 2))
     for board in (ours, theirs):
         entry = seen(board, job, lambda now: free(now) and now.record and now.record.attempts == 2)
         assert entry.record is not None
