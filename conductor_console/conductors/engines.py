@@ -17,6 +17,7 @@ from taskflow.utils import threading_utils
 
 from conductor_console.conductors import workers
 from conductor_console.conductors.pool import HELPERS, DaemonPool, Lane
+from conductor_console.conductors.storage import lighten
 from conductor_console.conductors.values import check_values, guard
 from conductor_console.errors import UsageError
 from conductor_console.text import visible
@@ -94,6 +95,7 @@ class Engines:
         engine = engines.load(
             flow, store=dict(values), flow_detail=detail, backend=backend, engine=self._kind, **options
         )
+        lighten(engine)
         guard(engine, backend)
         if self._workers:
             workers.Ear(engine._task_executor)

@@ -30,6 +30,7 @@ class Binding:
     :ivar image: None until its rows were read, or when they must be read for each write.
     :ivar lost: why a write of it could not be stored. Nothing more of it is written then, until it is bound again.
     :ivar turn: held while a write is compared with the image and queued, so that both go in the same order.
+    :ivar seen: the shapes of its atoms (:func:`.details.shape_of`) whose contents are in the image.
     :ivar last: the newest write that was queued; those of one flow are done in their order.
     """
 
@@ -40,6 +41,7 @@ class Binding:
     image: FlowImage | None = None
     lost: Exception | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
+    seen: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     last: Future[Any] | None = None
 
 

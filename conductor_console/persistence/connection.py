@@ -90,6 +90,7 @@ class StoreConnection(base.Connection):
             values = backend.write(work, _SAVING_ATOM)
         else:
             values = backend.edit(binding, lambda image: _of_atom(image, change, binding), _SAVING_ATOM, work)
+            binding.seen[atom_detail.uuid] = details.shape_of(atom_detail)
         return details.merged_atom(values, atom_detail)
 
     def update_flow_details(self, flow_detail: Any) -> Any:
@@ -98,8 +99,10 @@ class StoreConnection(base.Connection):
         :raises NotFound: when there is no such flow.
         """
         backend = self._backend
-        change = details.flow_change(flow_detail, backend.limits)
-        binding = backend.bound.get(change.uuid)
+        binding = backend.bound.get(flow_detail.uuid)
+        # Where the rows are not kept somebody else may have written them.
+        known = {} if binding is None or binding.image is None else binding.seen
+        change = details.flow_change(flow_detail, backend.limits, known)
 
         def work(unit: Unit) -> tuple[FlowImage, frozenset[str]]:
             return unit.update_flow(change)
@@ -108,6 +111,7 @@ class StoreConnection(base.Connection):
             image, new = backend.write(work, _SAVING_FLOW, change.uuid)
         else:
             image, new = backend.edit(binding, lambda image: _of_flow(image, change, binding), _SAVING_FLOW, work)
+            binding.seen.update({atom.uuid: details.shape_of(atom) for atom in flow_detail})
         return details.merged_flow(image, flow_detail, new)
 
     def save_logbook(self, book: Any) -> Any:
@@ -205,9 +209,14 @@ class StoreConnection(base.Connection):
         return book
 
     def _flows(self, connection: sa.Connection, book_uuid: str, lazy: bool) -> list[Any]:
-        table = schema.flowdetails
-        rows = connection.execute(sa.select(table).where(table.c.parent_uuid == book_uuid)).all()
-        return [self._flow(connection, schema.plain(row), lazy) for row in rows]
+        table, atoms = schema.flowdetails, schema.atomdetails
+        rows = connection.execute(sa.select(table).where(table.c.parent_uuid == book_uuid))
+        flows = {row.uuid: details.flow_of(schema.plain(row)) for row in rows}
+        if flows and not lazy:
+            these = sa.select(table.c.uuid).where(table.c.parent_uuid == book_uuid)
+            for row in connection.execute(sa.select(atoms).where(atoms.c.parent_uuid.in_(these))):
+                flows[row.parent_uuid].add(details.atom_of(schema.plain(row)))
+        return list(flows.values())
 
     def _flow(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
         flow = details.flow_of(row)

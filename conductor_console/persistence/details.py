@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from oslo_serialization import jsonutils
@@ -37,6 +39,9 @@ ATOM_COLUMNS = (
     "revert_failure",
 )
 _RETRY = "RETRY_DETAIL"
+#: An atom's contents besides its meta, in the order of its shape.
+_HELD = ("version", "state", "intention", "results", "failure", "revert_results", "revert_failure")
+Shape = tuple[Any, ...]
 _ATOM_JSON = ("meta", "results", "failure", "revert_results", "revert_failure")
 
 
@@ -117,6 +122,8 @@ def _meta(atom: Any, limits: Limits) -> Any:
     meta = without_notes(atom.meta)
     room = limits.columns.get((atomdetails.name, "meta"), LARGEST) // 2
     for key in ("progress", "progress_details") if isinstance(meta, Mapping) else ():
+        if _is_small(meta.get(key)):
+            continue
         try:
             if len(pack(meta.get(key), nan=limits.nan)[0]) <= room:
                 continue
@@ -128,10 +135,35 @@ def _meta(atom: Any, limits: Limits) -> Any:
     return meta
 
 
-def flow_change(flow: Any, limits: Limits) -> FlowChange:
-    """:raises Unstorable: when something in it cannot be stored."""
+def _is_small(value: object) -> bool:
+    """What almost every progress is, and always storable."""
+    return value is None or (type(value) is float and math.isfinite(value))
+
+
+def flow_change(flow: Any, limits: Limits, known: Mapping[str, Shape] = MappingProxyType({})) -> FlowChange:
+    """:param known: atoms, by uuid, that are stored already if they still are like that.
+
+    :raises Unstorable: when something in it cannot be stored.
+    """
     values = _encoded(flow.to_dict(), ("meta",), f"flow {visible(flow.name, 80)!r}", limits)
-    return FlowChange(flow.uuid, values, tuple(atom_change(atom, limits) for atom in flow))
+    changed = (atom for atom in flow if (shape := known.get(atom.uuid)) is None or not is_like(atom, shape))
+    return FlowChange(flow.uuid, values, tuple(atom_change(atom, limits) for atom in changed))
+
+
+def shape_of(atom: Any) -> Shape:
+    """By which an atom is known again as long as nobody gives it other contents."""
+    return (*(getattr(atom, name) for name in _HELD), dict(atom.meta) if isinstance(atom.meta, dict) else atom.meta)
+
+
+def is_like(atom: Any, shape: Shape) -> bool:
+    """Whether these still are its contents. What a value holds is not looked into: as it was, it was stored."""
+    *held, meta = shape
+    if any(getattr(atom, name) is not value for name, value in zip(_HELD, held, strict=True)):
+        return False
+    try:
+        return bool(atom.meta == meta)
+    except Exception:  # the comparison of a value of the user's
+        return False
 
 
 def image_of(flow: Any, limits: Limits) -> FlowImage | None:

@@ -17,6 +17,7 @@ from taskflow.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
 
 from conductor_console.clock import utcnow
 from conductor_console.persistence.backend import SQLBackend
+from conductor_console.persistence.details import is_like, shape_of
 from conductor_console.persistence.journal import DETAIL_LIMIT, JournalRow, place_of
 from conductor_console.persistence.rows import AtomRow, FlowRows
 from conductor_console.persistence.schema import Unstorable
@@ -266,6 +267,28 @@ def test_only_what_changed_is_written(store: SQLBackend) -> None:
     after = {atom.name: atom.updated_at for atom in store.flow_rows(detail.uuid).atoms}
     assert {name for name in before if before[name] != after[name]} == {"a"}
     assert store.journal(after=last) == []  # no state changed
+
+
+def test_an_atom_is_looked_into_only_when_somebody_gave_it_other_contents(store: SQLBackend) -> None:
+    detail = saved(store)
+    store.bind(detail.uuid)
+    run(store, succeeds(), detail)
+    connection, atom = store.get_connection(), next(atom for atom in detail if atom.name == "a")
+    connection.update_atom_details(atom)
+    shape = shape_of(atom)
+    assert is_like(atom, shape)
+    for name, other in (("state", states.REVERTED), ("results", {"volume": "v-1"}), ("meta", {"progress": 0.5})):
+        before = getattr(atom, name)
+        setattr(atom, name, other)
+        assert not is_like(atom, shape)
+        # In the flow's own write, too.
+        connection.update_flow_details(detail)
+        stored = next(one for one in connection.get_flow_details(detail.uuid) if one.name == "a")
+        assert getattr(stored, name) == other
+        setattr(atom, name, before)
+        connection.update_flow_details(detail)
+        stored = next(one for one in connection.get_flow_details(detail.uuid) if one.name == "a")
+        assert getattr(stored, name) == before
 
 
 def test_rows_of_a_bound_flow_are_read_once(store: SQLBackend) -> None:
