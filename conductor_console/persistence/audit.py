@@ -17,6 +17,7 @@ from conductor_console.persistence.schema import encode
 
 _INTENT: Final = sa.insert(schema.audit)
 _INTENTS: Final = _INTENT.returning(schema.audit.c.seq, sort_by_parameter_order=True)
+_LAST: Final = sa.select(sa.func.max(schema.audit.c.seq))
 _OUTCOME: Final = (
     sa.update(schema.audit).where(schema.audit.c.seq == sa.bindparam("number")).values(outcome=sa.bindparam("told"))
 )
@@ -50,6 +51,11 @@ class Intent:
 def begin(connection: sa.Connection, *, operator: str, board: str, intents: Sequence[Intent]) -> list[int]:
     """Writes intents; returns their numbers, in the same order."""
     rows = [_row(operator, board, intent) for intent in intents]
+    if len(rows) > 1 and connection.dialect.name == "sqlite":
+        # Told of one by one there, by a statement each; whoever writes writes alone, and each number is the next.
+        connection.execute(_INTENT, rows)
+        last = connection.execute(_LAST).scalar_one()
+        return list(range(last - len(rows) + 1, last + 1))
     if len(rows) > 1 and connection.dialect.insert_executemany_returning_sort_by_parameter_order:
         return [int(number) for number in connection.execute(_INTENTS, rows).scalars()]
     return [_inserted(connection, row) for row in rows]

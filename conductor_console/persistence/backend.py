@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -350,9 +351,17 @@ class SQLBackend(StoredView):
                 binding.last = self._writer.submit(edit, what, binding.flow_uuid)
                 self.bound.keep(binding, image)
             last = binding.last
-        if last is not None and (edit.urgent or self._writer.pending > BACKLOG):
+        if last is not None and edit.urgent:
             last.result()
+        elif last is not None and self._writer.pending > BACKLOG:
+            self.wait_for(last)
         return result
+
+    def wait_for(self, queued: Future[None]) -> None:
+        """Returns when an edit that was queued is durable. :raises StorageFailure: it never will be."""
+        if not queued.done():
+            self._writer.hurry()
+        queued.result()
 
     def _keep(self, binding: Binding) -> None:
         """Reads a bound flow's rows; nothing is kept of one that is not there."""

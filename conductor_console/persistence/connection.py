@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -192,11 +193,12 @@ class StoreConnection(base.Connection):
         self._catch_up(self._backend.bound.get(fd_uuid))
         yield from self._backend.read(lambda connection: self._atoms(connection, fd_uuid), "reading a flow's atoms")
 
-    @staticmethod
-    def _catch_up(binding: Binding | None) -> None:
+    def _catch_up(self, binding: Binding | None) -> None:
         """Waits for what was queued of a flow: whoever reads it sees what was written here before."""
         if binding is not None and binding.last is not None:
-            binding.last.exception()
+            # What could not be written is told to whoever writes.
+            with contextlib.suppress(Exception):
+                self._backend.wait_for(binding.last)
 
     def _book(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
         book = details.book_of(row)
@@ -209,13 +211,11 @@ class StoreConnection(base.Connection):
         return book
 
     def _flows(self, connection: sa.Connection, book_uuid: str, lazy: bool) -> list[Any]:
-        table, atoms = schema.flowdetails, schema.atomdetails
-        rows = connection.execute(sa.select(table).where(table.c.parent_uuid == book_uuid))
-        flows = {row.uuid: details.flow_of(schema.plain(row)) for row in rows}
+        rows = schema.children(connection, schema.flowdetails, book_uuid)
+        flows = {row["uuid"]: details.flow_of(row) for row in rows}
         if flows and not lazy:
-            these = sa.select(table.c.uuid).where(table.c.parent_uuid == book_uuid)
-            for row in connection.execute(sa.select(atoms).where(atoms.c.parent_uuid.in_(these))):
-                flows[row.parent_uuid].add(details.atom_of(schema.plain(row)))
+            for atom in schema.atoms_of_book(connection, book_uuid):
+                flows[atom["parent_uuid"]].add(details.atom_of(atom))
         return list(flows.values())
 
     def _flow(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
@@ -227,6 +227,4 @@ class StoreConnection(base.Connection):
 
     @staticmethod
     def _atoms(connection: sa.Connection, flow_uuid: str) -> list[Any]:
-        table = schema.atomdetails
-        rows = connection.execute(sa.select(table).where(table.c.parent_uuid == flow_uuid))
-        return [details.atom_of(schema.plain(row)) for row in rows]
+        return [details.atom_of(row) for row in schema.children(connection, schema.atomdetails, flow_uuid)]

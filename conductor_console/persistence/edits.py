@@ -203,7 +203,7 @@ def apply(connection: sa.Connection, edits: Sequence[Edit], *, journal: bool) ->
             changes[place] = change if known is None else replace(known, values={**known.values, **change.values})
         rows += edit.rows
     if atoms:
-        connection.execute(sa.insert(schema.atomdetails), list(atoms.values()))
+        connection.execute(_NEW_ATOMS, list(atoms.values()))
     alike: dict[tuple[str, tuple[str, ...]], list[Change]] = {}
     for change in changes.values():
         alike.setdefault((change.table.name, tuple(sorted(change.values))), []).append(change)
@@ -214,10 +214,12 @@ def apply(connection: sa.Connection, edits: Sequence[Edit], *, journal: bool) ->
             told = f"No row with uuid '{same[0].uuid}'" if len(same) == 1 else f"{len(given) - done} rows not"
             raise excp.NotFound(f"{told} found in {table}: deleted meanwhile")
     if rows and journal:
-        connection.execute(sa.insert(schema.journal), rows)
+        connection.execute(_TOLD, rows)
 
 
 _UUID: Final = "wanted_uuid"
+_NEW_ATOMS: Final = sa.insert(schema.atomdetails)
+_TOLD: Final = sa.insert(schema.journal)
 
 
 def _bound(column: str) -> str:

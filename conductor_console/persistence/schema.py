@@ -194,6 +194,31 @@ def problem(connection: sa.Connection) -> str | None:
     return None
 
 
+# Making a statement costs more than sending it.
+_BY_UUID: Final = {
+    table.name: sa.select(table).where(table.c.uuid == sa.bindparam("wanted")) for table in TASKFLOW_TABLES
+}
+_BY_PARENT: Final = {
+    table.name: sa.select(table).where(table.c.parent_uuid == sa.bindparam("wanted"))
+    for table in (flowdetails, atomdetails)
+}
+_ATOMS_OF_BOOK: Final = sa.select(atomdetails).where(
+    atomdetails.c.parent_uuid.in_(
+        sa.select(flowdetails.c.uuid).where(flowdetails.c.parent_uuid == sa.bindparam("wanted"))
+    )
+)
+
+
+def children(connection: sa.Connection, table: sa.Table, parent_uuid: str) -> list[dict[str, Any]]:
+    """The flows of a logbook, or the atoms of a flow, as dicts by column name."""
+    return [plain(row) for row in connection.execute(_BY_PARENT[table.name], {"wanted": parent_uuid})]
+
+
+def atoms_of_book(connection: sa.Connection, book_uuid: str) -> list[dict[str, Any]]:
+    """The atoms of all flows of a logbook."""
+    return [plain(row) for row in connection.execute(_ATOMS_OF_BOOK, {"wanted": book_uuid})]
+
+
 def plain(row: sa.Row[Any]) -> dict[str, Any]:
     """A fetched row as a dict by column name."""
     return dict(row._mapping)
@@ -204,5 +229,5 @@ def find(connection: sa.Connection, table: sa.Table, uuid: str) -> dict[str, Any
 
     MySQL's usual collations take uuids for one that differ in case or in spaces at their end.
     """
-    row = connection.execute(sa.select(table).where(table.c.uuid == uuid)).first()
+    row = connection.execute(_BY_UUID[table.name], {"wanted": uuid}).first()
     return None if row is None or row.uuid != uuid else plain(row)

@@ -27,12 +27,11 @@ from conductor_console.persistence.sessions import PACKET
 
 def read_image(connection: sa.Connection, flow_uuid: str) -> FlowImage:
     """All rows of a flow. :raises NotFound: when there is no such flow."""
-    atoms = schema.atomdetails
     row = schema.find(connection, schema.flowdetails, flow_uuid)
     if row is None:
         raise excp.NotFound(f"No flow details found with uuid '{flow_uuid}'")
-    found = connection.execute(sa.select(atoms).where(atoms.c.parent_uuid == flow_uuid))
-    return FlowImage(flow_uuid, encoded(row), {atom.uuid: encoded(schema.plain(atom)) for atom in found})
+    found = schema.children(connection, schema.atomdetails, flow_uuid)
+    return FlowImage(flow_uuid, encoded(row), {str(atom["uuid"]): encoded(atom) for atom in found})
 
 
 class Unit:

@@ -33,6 +33,8 @@ _LOG = logging.getLogger(__name__)
 BATCH: Final = 256
 #: Seconds for which a store that is being closed is still tried.
 CLOSING: Final = 3.0
+#: Seconds that an edit, for which nobody waits, waits for others at most: a commit costs more than what is in it.
+LINGER: Final = 0.05
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 T = TypeVar("T")
@@ -44,12 +46,13 @@ class _Item:
     """One caller's piece of work; ``work`` is None for a barrier, which only takes its turn.
 
     :ivar edit: what the work does, where it is no more than that: it can be written together with others.
+    :ivar due: when (monotonic) it is written though nobody waits for it. ``deadline``: when it is given up.
     :ivar alone: it was at work when a lock was not to be had or the connection broke. It may be the reason, so it is
         tried in a transaction of its own from then on.
     :ivar error: why it was not done when it was last tried.
     """
 
-    __slots__ = ("alone", "deadline", "edit", "error", "flow", "future", "what", "work")
+    __slots__ = ("alone", "deadline", "due", "edit", "error", "flow", "future", "what", "work")
 
     def __init__(
         self, work: Work[Any] | None, what: str, flow: str | None, patience: float, edit: Edit | None = None
@@ -58,7 +61,9 @@ class _Item:
         self.edit = edit
         self.what = what
         self.flow = flow
-        self.deadline = time.monotonic() + patience
+        now = time.monotonic()
+        self.due = now + LINGER
+        self.deadline = now + patience
         self.alone = False
         self.error: BaseException | None = None
         self.future: Future[Any] = Future()
@@ -107,6 +112,8 @@ class Writer:
         #: The item a transaction is at, while it is at one.
         self._at: _Item | None = None
         self._queue: deque[_Item] = deque()
+        #: Whether somebody waits for what is queued.
+        self._hurry = False
         #: What the thread has taken from the queue and not yet answered.
         self._waiting: list[_Item] = []
         self._wake = threading.Condition()
@@ -153,6 +160,8 @@ class Writer:
     def submit(self, edit: Edit, what: str, flow: str | None = None) -> Future[None]:
         """Queues an edit, and returns at once. The future tells when it is durable, or why it never will be.
 
+        What is not urgent waits a moment for what else comes; whoever waits for its future calls :meth:`hurry`.
+
         :raises StorageFailure: the store is closed.
         """
 
@@ -160,7 +169,13 @@ class Writer:
             unit.allow(edit)
             unit.apply(edit)
 
-        return self._submit(_Item(work, what, flow, self._retry_for, edit))
+        return self._submit(_Item(work, what, flow, self._retry_for, edit), hurry=edit.urgent)
+
+    def hurry(self) -> None:
+        """Somebody waits for something that was queued."""
+        with self._wake:
+            self._hurry = True
+            self._wake.notify()
 
     def barrier(self, flow: str) -> None:
         """Returns when everything of the flow that was queued before is durable or has failed."""
@@ -184,7 +199,7 @@ class Writer:
             if thread.is_alive():
                 _LOG.warning("the writer of %s does not end: its database does not answer", self._name)
 
-    def _submit(self, item: _Item) -> Future[Any]:
+    def _submit(self, item: _Item, *, hurry: bool = True) -> Future[Any]:
         with self._wake:
             if self._closing:
                 raise excp.StorageFailure(f"the store is closed; {item.what} was refused")
@@ -192,7 +207,9 @@ class Writer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
                 self._thread.start()
-            self._wake.notify()
+            if (hurry and not self._hurry) or len(self._queue) == 1:
+                self._wake.notify()
+            self._hurry = self._hurry or hurry
         return item.future
 
     # -- the thread --------------------------------------------------------------------------------------------------
@@ -200,10 +217,10 @@ class Writer:
         pause = _FIRST_PAUSE
         while True:
             with self._wake:
-                while not self._queue and not self._waiting and not self._closing:
-                    self._wake.wait()
+                self._gather()
                 while self._queue and len(self._waiting) < BATCH:
                     self._waiting.append(self._queue.popleft())
+                self._hurry = bool(self._queue)
             if not self._waiting:
                 return
             self._waiting = self._round(self._waiting)
@@ -212,6 +229,14 @@ class Writer:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 pause = _FIRST_PAUSE
+
+    def _gather(self) -> None:
+        """Returns when there is something to write and somebody waits for it, or it waited long enough."""
+        while not (self._hurry or self._waiting or self._closing):
+            left = self._queue[0].due - time.monotonic() if self._queue else None
+            if left is not None and left <= 0:
+                return
+            self._wake.wait(left)
 
     def _round(self, waiting: list[_Item]) -> list[_Item]:
         """Tries everything once. Returns what is to be tried again, in its order; all else is answered."""

@@ -368,6 +368,7 @@ def test_a_row_that_is_gone_is_the_error_of_its_flow(store: SQLBackend) -> None:
         each.state = states.RUNNING
         store.bind(each.uuid)
         connection.update_flow_details(each)
+        store.flush(each.uuid)
     (book_uuid,) = {book.uuid for book in connection.get_logbooks() if book.find(detail.uuid) is not None}
     with contextlib.closing(SQLBackend({"connection": store._conf["connection"]})) as elsewhere:
         elsewhere.get_connection().destroy_logbook(book_uuid)
