@@ -11,11 +11,11 @@ import argparse
 import time
 from typing import Final
 
-from benchmarks import churn, claims, drain, failover, key, listing, wake
+from benchmarks import bulk, churn, claims, drain, failover, key, listing, wake
 from benchmarks.common import Bench, add_common, session
 
 BENCHES: Final[tuple[Bench, ...]] = tuple(
-    module.BENCH for module in (drain, listing, claims, wake, failover, churn, key)
+    module.BENCH for module in (drain, listing, claims, bulk, wake, failover, churn, key)
 )
 
 

@@ -42,12 +42,17 @@ def posting(number: int) -> dict[str, Any]:
     }
 
 
-def record(job: str) -> bytes:
+def tried(job: str) -> AttemptRecord:
     """A job that was tried twice, and abandoned each time."""
     known = AttemptRecord(job)
     for claim in ("0x11", "0x12"):
         known = closed(opened(known, "worker-1@host-1:4711", utcnow(), None, claim), "abandoned", utcnow(), error=CAUSE)
-    return to_json(known)
+    return known
+
+
+def record(job: str) -> bytes:
+    """The record of one that was tried."""
+    return to_json(tried(job))
 
 
 def held(job: str) -> bytes:

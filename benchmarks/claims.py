@@ -1,11 +1,10 @@
-"""What the board itself costs: claiming and consuming with flows left out, and moving jobs to the bin and back.
+"""What the board itself costs: claiming and consuming with flows left out.
 
 Claim and consume of our board, from one thread and from several, on a small board and on a big one (which is filled up
 between the batches that are timed, so that its size stays); TaskFlow's board does the same on the small one, since
-each of its looks at a big one takes seconds. Moving many jobs to the bin and back goes by the operator's hand, audit
-trail included, beside the bare transactions, hundreds under way.
+each of its looks at a big one takes seconds.
 
-    python -m benchmarks.claims [--small 100] [--big 10000] [--claims 400] [--threads 8] [--moves 200] [--json FILE]
+    python -m benchmarks.claims [--small 100] [--big 10000] [--claims 400] [--threads 8] [--json FILE]
 """
 
 from __future__ import annotations
@@ -22,13 +21,11 @@ from typing import Any, Final
 
 from kazoo.client import KazooClient
 
-from benchmarks import boards, stores
-from benchmarks.common import Bench, Report, Servers, alternate, pipelined, timed
-from conductor_console import persistence
+from benchmarks import boards
+from benchmarks.common import Bench, Report, Servers, pipelined, timed
 from conductor_console.clock import utcnow
 from conductor_console.jobboards.zk_paths import BoardPaths
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
-from conductor_console.operations import Operations
 from tests.support import eventually
 
 #: The part of a board that a batch takes.
@@ -169,62 +166,9 @@ def measure_claims(servers: Servers, client: KazooClient, options: argparse.Name
         )
 
 
-def measure_moves(servers: Servers, client: KazooClient, options: argparse.Namespace, report: Report) -> None:
-    moves: int = options.moves
-    board = Board(servers, client, moves)
-    bare = Board(servers, client, moves)
-    with contextlib.ExitStack() as stack:
-        store = stack.enter_context(stores.made(servers, "sqlite"))
-        backend = persistence.fetch(store.url)
-        stack.callback(backend.close)
-        mine = stack.enter_context(our_board(board, persistence=backend))
-        operations = Operations(mine, operator="bench", store=backend)
-
-        def there_and_back() -> None:
-            binned = operations.bin(list(mine.listing().jobs.values()), "benchmark")
-            restored = operations.restore(list(mine.listing().binned.values()))
-            wrong = [result for result in (*binned, *restored) if result.result != "done"]
-            if wrong or len(mine.listing().jobs) != moves:
-                raise RuntimeError(f"{len(wrong)} moves were not done: {wrong[:1]}")
-
-        measured = alternate(
-            {"ours": lambda: timed(there_and_back), "floor": lambda: timed(partial(bare_moves, client, bare))},
-            options.rounds,
-            warm=options.rounds > 1,
-        )
-    rates = {name: 2 * moves / one.median for name, one in measured.items()}
-    line = f"to the bin and back, {moves} jobs: {rates['ours']:.0f} moves/s, audited; bare {rates['floor']:.0f} moves/s"
-    report.add("claims", "bin and restore", line, moves_per_second={name: round(one, 1) for name, one in rates.items()})
-
-
-def bare_moves(client: KazooClient, board: Board) -> None:
-    """The transactions alone: while nobody holds it, from the board to the bin, and back."""
-    paths = board.paths
-    nodes = sorted(client.get_children(paths.board))
-    raw = client.get(paths.job(nodes[0]))[0]
-
-    def moved(node: str) -> Any:
-        transaction, lock = client.transaction(), paths.lock(node)
-        transaction.create(lock, b"{}", ephemeral=True)
-        transaction.delete(lock, 0)
-        transaction.create(paths.binned(node), raw)
-        transaction.delete(paths.job(node), 0)
-        return transaction.commit_async()
-
-    def back(node: str) -> Any:
-        transaction = client.transaction()
-        transaction.create(paths.posting, raw, sequence=True)
-        transaction.delete(paths.binned(node), 0)
-        return transaction.commit_async()
-
-    pipelined(partial(moved, node) for node in nodes)
-    pipelined(partial(back, node) for node in nodes)
-
-
 def measure(servers: Servers, options: argparse.Namespace, report: Report) -> None:
     with servers.zookeeper.kazoo(timeout=60.0) as client:
         measure_claims(servers, client, options, report)
-        measure_moves(servers, client, options, report)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -233,7 +177,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--claims", type=int, default=400, metavar="N", help="claims a turn")
     parser.add_argument("--threads", type=int, default=8, metavar="N")
     parser.add_argument("--peer-claims", type=int, default=30, metavar="N", help="TaskFlow's")
-    parser.add_argument("--moves", type=int, default=200, metavar="N", help="jobs to the bin and back")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="without TaskFlow's")
 
 
@@ -242,7 +185,7 @@ BENCH = Bench(
     __doc__ or "",
     add_options,
     measure,
-    quick={"small": 10, "big": 20, "claims": 5, "threads": 2, "peer_claims": 2, "moves": 3},
+    quick={"small": 10, "big": 20, "claims": 5, "threads": 2, "peer_claims": 2},
 )
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def utcnow() -> datetime:
 def iso(when: datetime) -> str:
     """``when`` as ISO 8601 with microseconds and Z, e.g. ``2026-01-01T00:00:00.000000Z``."""
     # Not strftime: it writes the year 1 as 1, which nothing reads again.
-    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return (when if when.tzinfo is UTC else when.astimezone(UTC)).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def from_iso(text: str) -> datetime:

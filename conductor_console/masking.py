@@ -5,6 +5,7 @@ Pure functions. They err on the side of hiding: what only looks like a secret is
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ _URL_IN_TEXT = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>]*@[^\s\"'<>]*")
 _URL = re.compile(r"([A-Za-z][\w+.-]*://)([^/]*)(.*)", re.DOTALL)
 
 
+@functools.lru_cache(maxsize=1024)
 def secret_name(name: str) -> bool:
     """Whether a key of this name usually holds a secret: ``admin_password``, ``serverPem``, ``private-key``."""
     words = [word.lower() for word in _WORD.findall(name)]

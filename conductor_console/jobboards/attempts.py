@@ -38,6 +38,9 @@ MESSAGE_LENGTH: Final = 1000
 PLACE_LENGTH: Final = 300
 #: Names come off boards, where they may be of any length: a conductor's, a flow's.
 NAME_LENGTH: Final = 200
+#: The most that JSON makes of a character, and of an attempt's keys, numbers and times.
+_PER_CHARACTER: Final = 12
+_BESIDE_TEXTS: Final = 500
 #: What a fingerprint looks at; values are taken out of that much before anything is cut.
 _FINGERPRINTED: Final = 16 * MESSAGE_LENGTH
 
@@ -315,6 +318,8 @@ def shrunk(record: AttemptRecord, octets: int) -> AttemptRecord:
 
 def kept(record: AttemptRecord, octets: int = HISTORY_BYTES) -> AttemptRecord:
     """The newest attempts within the limits; what is dropped moves ``counted_to`` on."""
+    if len(record.history) <= HISTORY_LENGTH and sum(map(_most, record.history)) <= octets:
+        return record
     history = record.history[:HISTORY_LENGTH]
     sizes = [len(json.dumps(_attempt_to_dict(attempt))) for attempt in history]
     while len(history) > 1 and sum(sizes[: len(history)]) > octets:
@@ -325,6 +330,15 @@ def kept(record: AttemptRecord, octets: int = HISTORY_BYTES) -> AttemptRecord:
         if counted is None or claim_order(claim) > claim_order(counted):
             counted = claim
     return replace(record, history=history, counted_to=counted)
+
+
+def _most(attempt: Attempt) -> int:
+    """So many bytes of JSON an attempt takes at most, told without making it."""
+    error = attempt.error
+    texts = len(attempt.who) + len(attempt.flow or "")
+    if error is not None:
+        texts += len(error.type) + len(error.message) + len(error.where) + len(error.fingerprint)
+    return _BESIDE_TEXTS + _PER_CHARACTER * texts
 
 
 def claim_order(claim: str) -> int:
@@ -356,7 +370,7 @@ def _attempt_to_dict(attempt: Attempt) -> dict[str, Any]:
 def to_json(record: AttemptRecord) -> bytes:
     """The record as it lies beside its job, UTF-8 JSON."""
     binned = record.binned
-    return json.dumps(
+    return _ENCODER.encode(
         {
             "v": 1,
             "job": record.job,
@@ -366,10 +380,11 @@ def to_json(record: AttemptRecord) -> bytes:
             "counted_to": record.counted_to,
             "binned": None if binned is None else {"who": binned.who, "when": iso(binned.when), "why": binned.why},
             "history": [_attempt_to_dict(attempt) for attempt in record.history],
-        },
-        ensure_ascii=True,
-        separators=(",", ":"),
+        }
     ).encode()
+
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 class NotARecord(ValueError):

@@ -14,6 +14,7 @@ from conductor_console.jobboards import postings
 from conductor_console.jobboards.attempts import AttemptRecord
 from conductor_console.jobboards.base import BinEntry
 from conductor_console.jobboards.picture import Picture
+from conductor_console.jobboards.postings import Posting
 from conductor_console.jobboards.zk_paths import JOB_PREFIX
 
 
@@ -42,22 +43,30 @@ class BinnedJobs:
         self._born: dict[str, int] = {}
         self._unsure: set[str] = set()
 
-    def listed(self, nodes: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Takes in what lies in the bin. Returns the nodes that are gone, and those to read."""
+    def listed(self, nodes: Iterable[str], pzxid: int | None) -> tuple[list[str], list[str]]:
+        """Takes in what lies in the bin. Returns the nodes that are gone, and those to read.
+
+        :param pzxid: the last transaction that the listing shows; None: nothing came since, there is no bin.
+        """
         present = {node for node in nodes if node.startswith(JOB_PREFIX)}
+        absent = [node for node in self.keys if node not in present]
+        gone = [n for n in absent if pzxid is None or n in self._unsure or self._born[n] <= pzxid]
         self._unsure &= present
-        return [n for n in self.keys if n not in present], sorted((present - self.keys.keys()) | self._unsure)
+        return gone, sorted((present - self.keys.keys()) | self._unsure)
 
     def doubt(self, node: str | None = None) -> None:
         """This one, or whatever lies there, may be another job by now: it is to be read again."""
         self._unsure.update(self.keys if node is None else {node})
 
-    def read(self, node: str, raw: bytes | None, stat: Any) -> None:
-        """Takes in a posting; ``raw`` is None where it may not be read."""
+    def read(self, node: str, raw: bytes | None, stat: Any, posting: Posting | None = None) -> None:
+        """Takes in a posting; ``raw`` is None where it may not be read.
+
+        :param posting: what it says, where that is known.
+        """
         if node in self.keys and node not in self._unsure:
             return
         self._unsure.discard(node)
-        posting = postings.parse(raw if raw is not None else b"", node)
+        posting = posting or postings.parse(raw if raw is not None else b"", node)
         old = self.keys.pop(node, None)
         self._born[node] = stat.czxid
         key = self._key(node, posting.uuid)

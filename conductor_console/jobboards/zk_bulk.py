@@ -11,10 +11,12 @@ from typing import Any, Final, TypeVar
 
 from kazoo import exceptions as k_exceptions
 from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import ZnodeStat
 
 from conductor_console.errors import BoardUnreachable
-from conductor_console.jobboards.base import BinEntry, Changed, JobEntry, Refused
-from conductor_console.jobboards.zk_client import ANSWER_SECONDS, Multi, OutcomeUnknown, StepFailed, need_connection
+from conductor_console.jobboards.base import BinEntry, Changed, JobEntry, Refused, Unless
+from conductor_console.jobboards.postings import Posting
+from conductor_console.jobboards.zk_client import ANSWER_SECONDS, OutcomeUnknown, StepFailed, need_connection
 from conductor_console.jobboards.zk_ledger import Built, Done
 from conductor_console.jobboards.zk_nodes import Ledger
 from conductor_console.jobboards.zk_operator import Move, OperatorActs
@@ -49,13 +51,21 @@ class BulkActs:
             return entry.claim is None and entry.key == entry.uuid and not known
 
         def build(entry: JobEntry, read: Read, ledger: Ledger | None) -> Built:
-            raw, _, acl = read
-            acts.need_same(raw, entry)
+            raw, found, acl = read
+            if not self._model.is_known(entry.node, found.czxid):
+                acts.need_same(raw, entry)
             steps = acts.binning(entry, who, why, None, Move(raw, acl, entry.node))
             return steps(ledger, acts.while_free(acts.multi(), entry))
 
-        def done(entry: JobEntry, result: Done) -> str:
+        def done(entry: JobEntry, read: Read, result: Done) -> str:
+            if result[1] is None or result[1].record.open_attempt is None:
+                # No end of an attempt has to be heard of before the job is gone: it is shown once less.
+                self._model.removed(entry.node)
             acts.binned(entry, result)
+            posting = Posting(entry.uuid, entry.name, entry.priority, problem=entry.problem)
+            made = _made(read[0], result)
+            if made is not None:
+                self._model.bin_read(entry.node, read[0], made, posting)
             return entry.key
 
         try:
@@ -64,7 +74,7 @@ class BulkActs:
             return [None] * len(entries)
         return self._each("bin", entries, plain, self._paths.job, build, done)
 
-    def restore(self, entries: Sequence[BinEntry]) -> Outcomes:
+    def restore(self, entries: Sequence[BinEntry], unless: Unless) -> Outcomes:
         """Puts binned jobs of which the board has a record back at their old places."""
         acts = self._acts
         try:
@@ -83,10 +93,14 @@ class BulkActs:
             raw, found, acl = read
             if raw != entry.posting:
                 raise Changed("another is in its place")
-            return acts.restoring(entry, found.version, acl, acts.old_node(entry, stat))(ledger)
+            return acts.restoring(entry, found.version, acl, acts.old_node(entry, stat), unless)(ledger)
 
-        def done(entry: BinEntry, result: Done) -> str:
-            acts.restored(entry, result)
+        def done(entry: BinEntry, read: Read, result: Done) -> str:
+            self._model.bin_gone(entry.node)
+            node = acts.restored(entry, result)
+            made = _made(read[0], result)
+            if made is not None:
+                self._model.job_read(node, read[0], made)
             return entry.key
 
         return self._each("restore", entries, plain, self._paths.binned, build, done)
@@ -98,7 +112,7 @@ class BulkActs:
         plain: Callable[[Entry], bool],
         path: Callable[[str], str],
         build: Callable[[Entry, Read, Ledger | None], Built],
-        done: Callable[[Entry, Done], str],
+        done: Callable[[Entry, Read, Done], str],
     ) -> Outcomes:
         """
         :param plain: whether nothing known stands in the way. :param path: of a node's posting.
@@ -110,7 +124,7 @@ class BulkActs:
             for place, entry in enumerate(entries)
             if plain(entry) and not self._model.uncounted_at(entry.key)
         ]
-        sent: list[tuple[int, Entry, Multi, Any, Ledger, Built]] = []
+        sent: list[tuple[int, Entry, Read, Any, Ledger, Built]] = []
         try:
             found = self._read([path(entry.node) for _, entry in chosen])
             for (place, entry), read in zip(chosen, found, strict=True):
@@ -119,7 +133,7 @@ class BulkActs:
                 ledger = self._model.ledger(entry.key)
                 try:
                     built = build(entry, read, ledger)
-                    sent.append((place, entry, built[0], built[0].send(), ledger, built))
+                    sent.append((place, entry, read, built[0].send(), ledger, built))
                 except (Changed, Refused):
                     continue
         except _TROUBLE:
@@ -127,7 +141,7 @@ class BulkActs:
             pass
         if sent:
             sent[-1][3].wait(ANSWER_SECONDS)
-        for place, entry, multi, promise, ledger, (_, record) in sent:
+        for place, entry, read, promise, ledger, (multi, record) in sent:
             try:
                 results = self._acts.counted_in(multi.outcome(promise))
             except (StepFailed, BoardUnreachable):
@@ -135,7 +149,7 @@ class BulkActs:
             except OutcomeUnknown:
                 outcomes[place] = self._acts.unknown(act, entry.name)
                 continue
-            outcomes[place] = done(entry, (results, ledger, record))
+            outcomes[place] = done(entry, read, (results, ledger, record))
         return outcomes
 
     def _read(self, paths: Sequence[str]) -> list[Read | None]:
@@ -143,16 +157,22 @@ class BulkActs:
         need_connection(self._client)
         if not paths:
             return []
-        asked = [self._client.get_acls_async(path) for path in paths]
         reads = Reads(self._client, proven=True)
         every = reads.plain if self._reads_many() else reads.singly
-        postings = [posting for _, posting in every(paths, str)]
-        asked[-1].wait(ANSWER_SECONDS)
-        found: list[Read | None] = []
-        for posting, rights in zip(postings, asked, strict=True):
-            try:
-                acl = rights.get(timeout=ANSWER_SECONDS)[0] or None
-            except (k_exceptions.NoNodeError, k_exceptions.NoAuthError):
-                posting = None
-            found.append((posting[0], posting[1], acl) if isinstance(posting, tuple) else None)
-        return found
+        postings = every(paths, str)
+        return [
+            (posting[0], posting[1], acl) if isinstance(posting, tuple) and not isinstance(acl, Exception) else None
+            for acl, (_, posting) in zip(reads.rights(paths), postings, strict=True)
+        ]
+
+
+def _made(raw: bytes, done: Done) -> ZnodeStat | None:
+    """The stat of the posting's node that was made just now, so that it need not be read; None where that is not known.
+
+    The record was written in the same transaction, whose number and time are that node's, too.
+    """
+    wrote = done[0].get("record")
+    if not isinstance(wrote, ZnodeStat):
+        return None
+    made = {"czxid": wrote.mzxid, "mzxid": wrote.mzxid, "ctime": wrote.mtime, "mtime": wrote.mtime, "version": 0}
+    return wrote._replace(**made, aversion=0, ephemeralOwner=0, dataLength=len(raw))

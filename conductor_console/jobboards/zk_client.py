@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
-import math
-import select
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
-from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
-from kazoo.handlers.utils import fileobj_to_fd
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.serialization import (
+    CheckVersion,
+    Create,
+    Delete,
+    SetData,
+    Transaction,
+    int_struct,
+    multiheader_struct,
+    read_string,
+    stat_struct,
+    write_string,
+)
+from kazoo.protocol.states import ZnodeStat
 from kazoo.retry import KazooRetry
+from kazoo.security import OPEN_ACL_UNSAFE
 from oslo_utils import strutils
 
 from conductor_console.errors import BoardUnreachable, UsageError
 from conductor_console.jobboards.base import Refused
+from conductor_console.jobboards.zk_sockets import Handler
 from conductor_console.text import visible
 
 # kazoo tells of each lost connection at WARNING; without a handler Python would print that on the screen.
@@ -55,32 +70,6 @@ class StepFailed(Exception):
         super().__init__(f"{step}: {type(error).__name__}")
         self.step = step
         self.error = error
-
-
-class Handler(SequentialThreadingHandler):
-    """kazoo's own, waiting for sockets by one system call where that makes five, several times for each message."""
-
-    def select(self, rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None) -> tuple[list[Any], ...]:  # noqa: ARG002
-        """As ``select.select``, whatever the number of the file; ``xlist`` is taken to be empty, as by kazoo's.
-
-        :raises TypeError: a socket is closed. :raises ValueError: its file is another's, or nobody's, by now.
-        """
-        wanted: dict[int, int] = {}
-        for event, sockets in ((select.POLLIN, rlist), (select.POLLOUT, wlist)):
-            for one in sockets:
-                number = fileobj_to_fd(one)
-                wanted[number] = wanted.get(number, 0) | event
-        poll = select.poll()
-        for number, events in wanted.items():
-            poll.register(number, events)
-        ready = dict(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
-        if any(events & select.POLLNVAL for events in ready.values()):
-            raise ValueError("a socket was closed while it was waited for")
-        # What hung up can be read and written: that tells how.
-        over = select.POLLHUP | select.POLLERR
-        readable = [one for one in rlist if ready.get(fileobj_to_fd(one), 0) & (select.POLLIN | over)]
-        writable = [one for one in wlist if ready.get(fileobj_to_fd(one), 0) & (select.POLLOUT | over)]
-        return readable, writable, []
 
 
 def hosts_of(conf: Mapping[str, Any]) -> str:
@@ -165,6 +154,102 @@ def answer(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return call(*args, **options).get(timeout=ANSWER_SECONDS)
 
 
+class Answer:
+    """What kazoo's connection has to tell of one request, for one thread to wait for: kazoo's own costs as much as a
+    request does.
+    """
+
+    __slots__ = ("_error", "_told", "_value")
+
+    def __init__(self) -> None:
+        self._told = threading.Lock()
+        self._told.acquire()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def set(self, value: Any = None) -> None:
+        self._value = value
+        self._tell()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._tell()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(RuntimeError):  # told twice: the first that waits has an answer
+            self._told.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether there is an answer, after so many seconds at most."""
+        there = self._told.acquire(timeout=timeout)
+        if there:
+            self._told.release()
+        return there
+
+    def get(self, timeout: float) -> Any:
+        """The answer, or raises what was met. :raises KazooTimeoutError: there was none in time."""
+        if not self.wait(timeout):
+            raise KazooTimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def sent(client: KazooClient, request: Any) -> Answer:
+    """The answer to come to a request of our own making, on the way of every request of kazoo's."""
+    promise = Answer()
+    client._call(request, promise)
+    return promise
+
+
+class _Transaction:
+    """A transaction as it travels; kazoo's own is put together far slower.
+
+    :param octets: the steps, each with its header.
+    """
+
+    type: Final = Transaction.type
+
+    def __init__(self, octets: bytearray) -> None:
+        self._octets = octets
+
+    def serialize(self) -> bytearray:
+        return self._octets + _END
+
+    def deserialize(self, octets: bytes, offset: int) -> list[Any]:
+        """For each step its result, as kazoo's has it."""
+        results: list[Any] = []
+        while True:
+            kind, done, _ = multiheader_struct.unpack_from(octets, offset)
+            offset += multiheader_struct.size
+            if done:
+                return results
+            result: Any = True
+            if kind == Create.type:
+                result, offset = read_string(octets, offset)
+            elif kind == SetData.type:
+                result = ZnodeStat._make(stat_struct.unpack_from(octets, offset))
+                offset += stat_struct.size
+            elif kind < 0:
+                result = k_exceptions.EXCEPTIONS[int_struct.unpack_from(octets, offset)[0]]()
+                offset += int_struct.size
+            results.append(result)
+
+
+_HEAD: Final = {
+    step.type: multiheader_struct.pack(step.type, False, -1) for step in (Create, Delete, SetData, CheckVersion)
+}
+_END: Final = multiheader_struct.pack(-1, True, -1)
+
+
+@functools.lru_cache(maxsize=64)
+def _rights(acl: tuple[Any, ...]) -> bytes:
+    octets = int_struct.pack(len(acl))
+    for one in acl:
+        octets += int_struct.pack(one.perms) + write_string(one.id.scheme) + write_string(one.id.id)
+    return octets
+
+
 class Multi:
     """One transaction, each step named, so that what did not fit can be told.
 
@@ -174,13 +259,14 @@ class Multi:
 
     def __init__(self, client: KazooClient) -> None:
         self._client = client
-        self._transaction = client.transaction()
+        self._chroot: str = client.chroot
+        self._octets = bytearray()
         self._steps: list[str] = []
-        self._size = 0
 
     def check(self, step: str, path: str, version: int) -> Multi:
-        self._transaction.check(path, version)
-        return self._added(step, path)
+        self._step(step, CheckVersion.type, path)
+        self._octets += int_struct.pack(version)
+        return self
 
     def create(
         self,
@@ -192,25 +278,33 @@ class Multi:
         ephemeral: bool = False,
         sequence: bool = False,
     ) -> Multi:
-        self._transaction.create(path, value, acl=acl, ephemeral=ephemeral, sequence=sequence)
-        return self._added(step, path, value)
+        self._step(step, Create.type, path)
+        self._octets += int_struct.pack(len(value))
+        self._octets += value
+        self._octets += _rights(tuple(acl or self._client.default_acl or OPEN_ACL_UNSAFE))
+        self._octets += int_struct.pack(ephemeral + 2 * sequence)
+        return self
 
     def write(self, step: str, path: str, value: bytes, version: int) -> Multi:
-        self._transaction.set_data(path, value, version)
-        return self._added(step, path, value)
+        self._step(step, SetData.type, path)
+        self._octets += int_struct.pack(len(value))
+        self._octets += value
+        self._octets += int_struct.pack(version)
+        return self
 
     def delete(self, step: str, path: str, version: int) -> Multi:
-        self._transaction.delete(path, version)
-        return self._added(step, path)
+        self._step(step, Delete.type, path)
+        self._octets += int_struct.pack(version)
+        return self
+
+    def _step(self, step: str, kind: int, path: str) -> None:
+        self._steps.append(step)
+        self._octets += _HEAD[kind]
+        self._octets += write_string(self._chroot + path)
 
     def room(self, path: str) -> int:
         """How many bytes one step more, at ``path``, may write."""
-        return LARGEST_REQUEST - self._size - len(path) - _PER_STEP
-
-    def _added(self, step: str, path: str, value: bytes = b"") -> Multi:
-        self._steps.append(step)
-        self._size += len(path) + len(value) + _PER_STEP
-        return self
+        return LARGEST_REQUEST - len(self._octets) - len(path) - _PER_STEP
 
     def commit(self) -> dict[str, Any]:
         """Does all of it or nothing.
@@ -221,20 +315,21 @@ class Multi:
         """
         return self.outcome(self.send())
 
-    def send(self) -> Any:
-        """Sends it, and gives kazoo's promise of its results, for :meth:`outcome`.
+    def send(self) -> Answer:
+        """Sends it, and gives the promise of its results, for :meth:`outcome`.
 
         :raises BoardUnreachable: there is no connection, nothing was done. :raises Refused: it is too big.
         """
-        if self._size > LARGEST_REQUEST:
-            raise Refused(f"too big for ZooKeeper: {self._size:,} bytes, where one request takes {LARGEST_REQUEST:,}")
+        size = len(self._octets)
+        if size > LARGEST_REQUEST:
+            raise Refused(f"too big for ZooKeeper: {size:,} bytes, where one request takes {LARGEST_REQUEST:,}")
         need_connection(self._client)
-        return self._transaction.commit_async()
+        return sent(self._client, _Transaction(self._octets))
 
-    def outcome(self, sent: Any) -> dict[str, Any]:
+    def outcome(self, promise: Answer) -> dict[str, Any]:
         """What became of it, waited for; returns and raises as :meth:`commit` does."""
         try:
-            results = sent.get(timeout=ANSWER_SECONDS)
+            results = promise.get(timeout=ANSWER_SECONDS)
         except k_exceptions.ConnectionClosedError as error:
             raise BoardUnreachable("the connection to ZooKeeper is closed") from error
         except UNKNOWN_OUTCOME as error:

@@ -41,6 +41,13 @@ class Creations:
         with self._guard:
             self.unseen -= 1
 
+    def explains(self, stat: Any) -> bool:
+        """Whether all that was created up to a listing with this stat of the board's node was seen."""
+        with self._guard:
+            if stat.czxid != self._board or stat.pzxid < self._settled:
+                return False
+            return created(stat) - self._count == sum(zxid <= stat.pzxid for zxid, _ in self._pending)
+
     def settle(self, stat: Any) -> None:
         """All that a listing with this stat of the board's node showed was read."""
         count = created(stat)

@@ -106,23 +106,25 @@ class LedgerRequests(Requests):
         elif not isinstance(failed.error, CONFLICTS):
             self.model.set_uncounted(f"the ledger cannot be written: {describe(failed.error)}")
 
-    def write(self, multi: Multi, key: str, ledger: Ledger, record: AttemptRecord) -> Multi:
-        """The step that writes a record in the place of ``ledger``."""
-        value = attempts.to_json(record)
+    def write(self, multi: Multi, key: str, ledger: Ledger, record: AttemptRecord, value: bytes | None = None) -> Multi:
+        """The step that writes a record in the place of ``ledger``; ``value`` is its JSON, where that is known."""
+        value = value or attempts.to_json(record)
         if ledger.version is None:
             return multi.create("record", self.paths.record(key), value)
         return multi.write("record", self.paths.record(key), value, ledger.version)
 
-    def fitting(self, multi: Multi, record: AttemptRecord, key: str) -> AttemptRecord | None:
-        """The record, cut where it is too much for this request; None where not even its newest attempt fits in.
+    def fitting(self, multi: Multi, record: AttemptRecord, key: str) -> tuple[AttemptRecord, bytes] | None:
+        """The record, cut where it is too much for this request, and its JSON; None where not even its newest attempt
+        fits in.
 
         It stays as it is then: one that says less is better than a job that cannot be moved.
         """
         room = multi.room(self.paths.record(key))
-        if len(attempts.to_json(record)) <= room:
-            return record
-        record = attempts.shrunk(record, room)
-        return record if len(attempts.to_json(record)) <= room else None
+        value = attempts.to_json(record)
+        if len(value) > room:
+            record = attempts.shrunk(record, room)
+            value = attempts.to_json(record)
+        return (record, value) if len(value) <= room else None
 
     def absent(self, multi: Multi, key: str) -> Multi:
         """Two steps that fail where there is a record after all: one may have come since the last reading."""
@@ -153,11 +155,12 @@ class LedgerRequests(Requests):
         multi.delete("job", self.paths.job(entry.node), entry.version)
         if ledger is None or record is None:
             return multi, None
-        record = self.fitting(multi, record, name if entry.key == entry.node else entry.key)
-        if record is None:
+        fitting = self.fitting(multi, record, name if entry.key == entry.node else entry.key)
+        if fitting is None:
             return multi, None
+        record = fitting[0]
         if entry.key != entry.node or name == entry.node:
-            return self.write(multi, entry.key, ledger, record), record
+            return self.write(multi, entry.key, ledger, *fitting), record
         moved = "record" if ledger.version is None else "record moved"
         self.forget(multi, entry.key, ledger)
         multi.create(moved, self.paths.record(name), attempts.to_json(replace(record, job=name)))

@@ -19,7 +19,7 @@ from kazoo.protocol.states import EventType, KazooState, KeeperState
 
 from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards.zk_breaker import BreakerNode
-from conductor_console.jobboards.zk_client import LOG, NO_RIGHTS, answer, describe
+from conductor_console.jobboards.zk_client import LOG, NO_RIGHTS, answer, as_hex, describe, session_of
 from conductor_console.jobboards.zk_model import BoardModel
 from conductor_console.jobboards.zk_nodes import read_lock, read_record
 from conductor_console.jobboards.zk_paths import LOCK_SUFFIX, BoardPaths, split_children
@@ -307,10 +307,14 @@ class Mirror:
         records = self._list_records(work.records) if "records" in work.folders else work.records
         if "jobs" in work.folders:
             jobs, locks, stat = self._list_jobs(work.locks)
+            # What we made ourselves is known, unless there may be another's of that name in its place by now.
+            ours = set() if work.all or stat is None else self._ours(locks - work.locks)
             # Locks first: a claim that lasts a moment is seen by its lock alone.
-            self._read_locks(locks)
+            self._read_locks(locks - ours)
             self._read_jobs(jobs)
             if stat is not None:
+                if ours and not self._model.creations.explains(stat):
+                    self._read_locks(ours)
                 self._model.creations.settle(stat)
         else:
             self._read_locks(work.locks)
@@ -367,6 +371,10 @@ class Mirror:
         new = self._model.jobs_listed(jobs, locked, stat.pzxid if stat is not None else 0)
         return new, touched if stat is None else locked - self._watched_locks, stat
 
+    def _ours(self, nodes: set[str]) -> set[str]:
+        session = session_of(self._client)
+        return set() if session is None else self._model.locked_by(as_hex(session), nodes)
+
     def _read_locks(self, nodes: set[str]) -> None:
         for node, found in self._each(sorted(nodes), self._paths.lock, self._watched):
             self._watched_locks.add(node)
@@ -411,12 +419,14 @@ class Mirror:
             self._watched_records.add(key)
             if raw is None:
                 self._model.bar(key)
-            else:
+            elif self._model.ledger(key).mzxid < stat.mzxid:
+                # Mostly it is not what we wrote ourselves a moment ago.
                 self._model.recorded(key, read_record(raw, key, stat))
 
     def _read_bin(self) -> None:
         found = self._children(self._paths.trash, "bin")
-        new = self._model.bin_listed(found[0] if found else [])
+        children, stat = found if found is not None else ([], None)
+        new = self._model.bin_listed(children, None if stat is None else stat.pzxid)
         for node, read in self._each(new, self._paths.binned):
             self._model.bin_read(node, *read)
 

@@ -19,6 +19,7 @@ from conductor_console.jobboards import foreign
 from conductor_console.jobboards.attempts import AttemptRecord
 from conductor_console.jobboards.base import BinEntry, Claim, EntityEntry, JobEntry
 from conductor_console.jobboards.picture import Picture
+from conductor_console.jobboards.postings import Posting
 from conductor_console.jobboards.zk_bin import BinnedJobs, Shown
 from conductor_console.jobboards.zk_client import LOG
 from conductor_console.jobboards.zk_creations import Creations
@@ -62,6 +63,11 @@ class BoardModel:
         with self._guard:
             key = self._keys.get(node)
             return None if key is None else self._picture.get(key)
+
+    def is_known(self, node: str, czxid: int) -> bool:
+        """Whether this is the very node that was read, and not another's of that name."""
+        with self._guard:
+            return node in self._keys and self._born[node] == czxid
 
     def known(self, entry: JobEntry) -> JobEntry:
         """The job as it is known now; as it was where it is no longer listed."""
@@ -254,6 +260,12 @@ class BoardModel:
             self._gone_locks.pop(node, None)
             self._claim_changed(node, lock.claim)
 
+    def locked_by(self, session: str | None, nodes: Iterable[str]) -> set[str]:
+        """Those of these whose lock, as far as is known, is of that session."""
+        with self._guard:
+            known = ((node, self._locks.get(node)) for node in nodes)
+            return {node for node, lock in known if lock is not None and lock.claim.session == session}
+
     def unlocked(self, node: str, czxid: int) -> None:
         """The claim that began with ``czxid`` was ended by ourselves."""
         with self._guard:
@@ -323,18 +335,18 @@ class BoardModel:
         self._bin.record_changed(key)
 
     # -- the bin and the entities --------------------------------------------------------------------------------------
-    def bin_listed(self, nodes: Iterable[str]) -> list[str]:
+    def bin_listed(self, nodes: Iterable[str], pzxid: int | None = None) -> list[str]:
         """Takes in what lies in the bin; returns the nodes to read."""
         with self._guard:
-            gone, new = self._bin.listed(nodes)
+            gone, new = self._bin.listed(nodes, pzxid)
             for node in gone:
                 self.bin_gone(node)
             return new
 
-    def bin_read(self, node: str, raw: bytes | None, stat: Any) -> None:
+    def bin_read(self, node: str, raw: bytes | None, stat: Any, posting: Posting | None = None) -> None:
         """Takes in a binned posting; ``raw`` is None where it may not be read."""
         with self._guard:
-            self._bin.read(node, raw, stat)
+            self._bin.read(node, raw, stat, posting)
 
     def bin_doubted(self, node: str) -> None:
         """Another job may lie there by now: it is read again with the next listing."""

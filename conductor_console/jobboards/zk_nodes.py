@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
 from types import MappingProxyType
@@ -116,6 +116,10 @@ class PostedDetails(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._read())
+
+    def items(self) -> ItemsView[str, Any]:
+        # Read once for all of them.
+        return self._read().items()
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, PostedDetails):

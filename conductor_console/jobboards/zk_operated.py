@@ -62,17 +62,17 @@ class OperatedBoard(PicturedBoard):
             else:
                 self._operator.delete(entry, unless)
 
-    def restore(self, entry: BinEntry) -> str:
+    def restore(self, entry: BinEntry, *, unless: Unless = None) -> str:
         with self._operating("restore", entry):
-            node = self._operator.restore(entry, self._model.twin(entry))
+            node = self._operator.restore(entry, self._model.twin(entry), unless)
         self._show()
         shown = self._model.entry_at(node)
         return shown.key if shown is not None else postings.key_of(entry.uuid, node)
 
-    def restore_many(self, entries: Sequence[BinEntry]) -> Sequence[str | Exception | None]:
+    def restore_many(self, entries: Sequence[BinEntry], *, unless: Unless = None) -> Sequence[str | Exception | None]:
         self._may("restore")
         with self._mirror.calm():
-            return self._bulk.restore(entries)
+            return self._bulk.restore(entries, unless)
 
     def hold(self, entry: JobEntry, until: datetime | None, *, unless: Unless = None) -> None:
         with self._operating("retry" if until is None else "hold", entry):

@@ -160,7 +160,7 @@ class OperatorActs(LedgerRequests):
         if record_too:
             self.model.record_gone(entry.key)
 
-    def restore(self, entry: BinEntry, twin: JobEntry | None) -> str:
+    def restore(self, entry: BinEntry, twin: JobEntry | None, unless: Unless) -> str:
         """Puts a binned job back, at its old number where that is safe. Returns the node's name.
 
         :param twin: the same job as it was last seen on the board, where it is not to come twice.
@@ -177,11 +177,11 @@ class OperatorActs(LedgerRequests):
         if owner is not None:
             job = visible(entry.name, 80)
             raise Refused(f"job {job} was binned from the board at {visible(owner)}: restore it there")
-        acl = self.acl(self.paths.binned(entry.node))
+        acl = self.acl(self.client.get_acls_async, self.paths.binned(entry.node))
         node = self.old_node(entry, stat)
         if node is not None and self.ask(self.client.exists_async, self.paths.job(node)):
             node = None
-        return self.restored(entry, self._commit(entry, "restore", self.restoring(entry, version, acl, node)))
+        return self.restored(entry, self._commit(entry, "restore", self.restoring(entry, version, acl, node, unless)))
 
     @staticmethod
     def old_node(entry: BinEntry, stat: Any) -> str | None:
@@ -216,7 +216,7 @@ class OperatorActs(LedgerRequests):
         return version
 
     def restoring(
-        self, entry: BinEntry, version: int, acl: object, node: str | None
+        self, entry: BinEntry, version: int, acl: object, node: str | None, unless: Unless
     ) -> Callable[[Ledger | None], Built]:
         """The steps that put a binned job back.
 
@@ -235,13 +235,14 @@ class OperatorActs(LedgerRequests):
                 return multi, None
             if ledger.version is None:
                 return self.absent(multi, entry.key), None
+            forbidden(entry, ledger.record, unless)
             if entry.key == entry.node != node:
                 # The record bears the old node's name; under the new one, which nobody knows yet, it would be lost.
                 return self.forget(multi, entry.key, ledger), None
             # An attempt that was left open ended before, too: whatever it came to is forgiven.
             forgiven = attempts.restored(attempts.deserted(ledger.record, moment, ledger.open_claim))
             fitting = self.fitting(multi, forgiven, entry.key)
-            return (multi if fitting is None else self.write(multi, entry.key, ledger, fitting)), fitting
+            return (multi, None) if fitting is None else (self.write(multi, entry.key, ledger, *fitting), fitting[0])
 
         return build
 

@@ -7,6 +7,7 @@ either says so and hangs up, keeping the session; from then on nodes are read si
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,16 +15,18 @@ from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
-from kazoo.protocol.serialization import int_struct, multiheader_struct, stat_struct, write_string
+from kazoo.protocol.serialization import int_struct, multiheader_struct, read_acl, stat_struct, write_string
 from kazoo.protocol.states import ZnodeStat
 
-from conductor_console.jobboards.zk_client import ANSWER_SECONDS, LOG, NO_RIGHTS
+from conductor_console.jobboards.zk_client import ANSWER_SECONDS, LOG, NO_RIGHTS, sent
 
 #: So many single reads, and so many transactions of reads, are under way at once.
 _WINDOW: Final = 256
 _TRANSACTIONS: Final = 4
-#: Fewer nodes than that are read singly: no server is asked for what it may not know without need.
+#: Fewer nodes than that are read singly: no server is asked for what it may not know without need; and where it is
+#: known to know that, one transaction (with watches two requests) must be less than these.
 _FEW: Final = 32
+_PAIR: Final = 2
 #: A transaction reads so many nodes at most, fewer where they are big: the server holds its answer in memory whole.
 _FIRST: Final = 16
 _MOST: Final = 64
@@ -67,7 +70,7 @@ class Reads:
 
         A node that changed since this client's last word from the server may be told of at once: list them first.
         """
-        if len(names) < _FEW or not self._in_transactions:
+        if self._are_few(names, 1):
             yield from self.singly(names, path, watch)
             return
         watching = []
@@ -91,9 +94,23 @@ class Reads:
 
     def plain(self, names: Sequence[str], path: Path) -> Iterator[Found]:
         """Reads each node."""
-        if len(names) < _FEW or not self._in_transactions:
+        if self._are_few(names, 0):
             return self.singly(names, path)
         return (one for asked, found, _ in self._transactions(names, path) for one in zip(asked, found, strict=True))
+
+    def rights(self, paths: Sequence[str]) -> list[Any]:
+        """Each node's rights (None where it has none), or the ZookeeperError that was met there."""
+        asked = [sent(self._client, _ReadRights(self._client.chroot + path)) for path in paths]
+        found: list[Any] = []
+        for request in asked:
+            try:
+                found.append(request.get(timeout=ANSWER_SECONDS))
+            except _ABOUT_ONE as error:
+                found.append(error)
+        return found
+
+    def _are_few(self, names: Sequence[str], watching: int) -> bool:
+        return len(names) < (_PAIR + watching if self._answered else _FEW) or not self._in_transactions
 
     def _transactions(self, names: Sequence[str], path: Path) -> Iterator[tuple[Sequence[str], list[Any], int]]:
         """So many names at a time, what was found, and a transaction that the server had done before it looked."""
@@ -114,17 +131,11 @@ class Reads:
             yield asked, found, zxid
 
     def _read_many(self, paths: list[str]) -> Any:
-        return self._request(_ReadMany([self._client.chroot + path for path in paths]))
+        return sent(self._client, _ReadMany([self._client.chroot + path for path in paths]))
 
     def _watch(self, paths: list[str], watch: Any, zxid: int) -> Any:
         paths = [self._client.chroot + path for path in paths]
-        return self._request(_WatchMany(paths, watch, self._client._data_watchers, zxid))
-
-    def _request(self, asked: Any) -> Any:
-        request = self._client.handler.async_result()
-        # The way of every request of kazoo's own.
-        self._client._call(asked, request)
-        return request
+        return sent(self._client, _WatchMany(paths, watch, self._client._data_watchers, zxid))
 
     def _outcome(self, request: Any) -> list[Any]:
         try:
@@ -196,6 +207,32 @@ class _ReadMany:
             end = offset + max(0, number)
             found.append((octets[offset:end], ZnodeStat._make(stat_struct.unpack_from(octets, end))))
             offset = end + stat_struct.size
+
+
+class _ReadRights:
+    """A node's rights: most nodes have the same, which are taken to pieces once."""
+
+    type = 6
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def serialize(self) -> bytes:
+        octets: bytes = write_string(self._path)
+        return octets
+
+    def deserialize(self, octets: bytes, offset: int) -> Any:
+        return _rights(octets[offset : len(octets) - stat_struct.size])
+
+
+@functools.lru_cache(maxsize=64)
+def _rights(octets: bytes) -> list[Any] | None:
+    (number,) = int_struct.unpack_from(octets, 0)
+    offset, found = int_struct.size, []
+    for _ in range(number):
+        acl, offset = read_acl(octets, offset)
+        found.append(acl)
+    return found or None
 
 
 class _WatchMany:

@@ -151,11 +151,15 @@ class Requests:
         :raises Gone, Changed, Refused: it is not what ``entry`` shows, or may not be read.
         """
         path = self.paths.job(entry.node)
+        need_connection(self.client)
+        # Asked at once: a job that cycles is free for a few milliseconds at a time.
+        rights, folder = self.client.get_acls_async(path), self.client.exists_async(self.paths.trash)
         try:
             raw, _stat = self.ask(self.client.get_async, path)
             self.need_same(raw, entry)
-            acl = self.acl(path)
-            self.ensure_folder(self.paths.trash)
+            acl = self.acl(lambda: rights)
+            if self.ask(lambda: folder) is None:
+                self.ensure_folder(self.paths.trash)
         except k_exceptions.NoNodeError as error:
             raise Gone(f"job {visible(entry.name, 80)} is gone") from error
         except NO_RIGHTS as error:
@@ -167,10 +171,13 @@ class Requests:
         if postings.parse(raw, entry.node).uuid != entry.uuid:
             raise Changed(f"job {visible(entry.name, 80)} changed under you: another is in its place")
 
-    def acl(self, path: str) -> Any:
-        """A node's rights, to be given to its copy; None (the client's default) where they may not be read."""
+    def acl(self, call: Callable[..., Any], *args: Any) -> Any:
+        """A node's rights, to be given to its copy; None (the client's default) where they may not be read.
+
+        :param call: kazoo's, for the rights.
+        """
         try:
-            return self.ask(self.client.get_acls_async, path)[0] or None
+            return self.ask(call, *args)[0] or None
         except (k_exceptions.NoNodeError, *NO_RIGHTS):
             return None
 

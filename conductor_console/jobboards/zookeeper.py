@@ -201,6 +201,8 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
 
     def refresh(self) -> None:
         self._read(FOLDERS)
+        with talking("read the circuit breaker's state"):
+            self._breaker.look()
 
     def freshen(self) -> None:
         self._read(("jobs",))

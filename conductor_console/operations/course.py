@@ -13,7 +13,7 @@ MANY: Final = 32
 AT_A_TIME: Final = 8
 #: So many jobs are told of in the audit trail together; while the board works on those of one chunk, the trail of
 #: another is written.
-CHUNK: Final = 100
+CHUNK: Final = 250
 CHUNKS_AT_A_TIME: Final = 4
 #: What is said of a job that an act did not come to.
 NOT_REACHED: Final = "stopped before its turn, nothing was done"

@@ -28,6 +28,8 @@ from tests.servers import Zookeeper
 from tests.support import eventually
 from tests.wire import MULTI_READ, PING, Wire, wire
 
+#: ZooKeeper's number of a plain read.
+GET = 4
 #: Another's rounds: so many are under way or waiting to be ended at any time; the board is waited for so often.
 ALIVE = 50
 SYNC = 500
@@ -270,8 +272,14 @@ def test_a_first_picture_takes_far_fewer_requests_than_nodes(listened: Wire, zk_
     fill(other, 1_000)
     with attached(listened.hosts, zk_path) as board:
         shows_all(board, 1_000)
-    # What has to be watched is read by itself: 200 locks and 100 records.
-    assert len(listened.others()) < 300 + 60
+        # What has to be watched is read by itself: 200 locks and 100 records.
+        assert len(listened.others()) < 300 + 60
+        # A server that is known to read many does so for a few as well.
+        single = listened.requests.count(GET)
+        other.do(*[other.post(number) for number in range(1_000, 1_005)])
+        other.done()
+        eventually(lambda: board.job_count == 1_005, what="the jobs that came")
+        assert listened.requests.count(GET) == single
 
 
 @pytest.mark.parametrize(("silent", "asked"), [(False, 1), (True, 2)])

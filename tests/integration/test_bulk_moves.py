@@ -51,8 +51,11 @@ def test_what_is_special_is_told_and_the_rest_is_moved(zookeeper: Zookeeper, zk_
         assert [one.uuid for one in board.listing().binned.values()] == ["another"]
         records = [entry.record for entry in jobs.values() if entry.key != claimed.key]
         assert all(record is not None and record.binned is None for record in records)
-        # The other board sees the same, by watches alone.
-        eventually(lambda: set(other.listing().jobs) == set(jobs), what="the other board to show it")
+        # The other board sees the same, to the last time and version, by watches and by reading alone.
+        eventually(lambda: other.listing().jobs == board.listing().jobs, what="the other board to show it")
+        again = [entry for entry in board.listing().jobs.values() if entry.claim is None]
+        assert {one.result for one in ops.bin(again, "again")} == {"done"}
+        eventually(lambda: other.listing().binned == board.listing().binned, what="the other bin to show it")
 
 
 def test_each_of_many_nodes_that_are_read_at_once_is_watched(zookeeper: Zookeeper, zk_path: str) -> None:

@@ -55,6 +55,19 @@ def known() -> Known:
     return Known()
 
 
+def test_a_listing_of_the_bin_from_before_a_move_does_not_empty_it(known: Known) -> None:
+    known.model.bin_read(NODE, POSTING, stat(10))
+    assert known.model.bin_listed([], 9) == []
+    assert set(known.picture.listing().binned) == {"u"}
+    # After an outage the numbers tell nothing.
+    known.model.lost("away", expired=True)
+    assert known.model.bin_listed([], 9) == []
+    assert not known.picture.listing().binned
+    known.model.bin_read(NODE, POSTING, stat(10))
+    known.model.bin_listed([], 10)
+    assert not known.picture.listing().binned
+
+
 def test_a_listing_from_before_a_posting_does_not_remove_it(known: Known) -> None:
     known.model.job_read(NODE, POSTING, stat(10))
     known.model.jobs_listed(set(), set(), 9)

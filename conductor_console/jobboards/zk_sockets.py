@@ -1,0 +1,231 @@
+"""How kazoo's connection waits, reads and writes: with few system calls, however many requests are under way.
+
+Each costs more than the time it takes: whoever makes one lets other threads run first. kazoo makes ten for a request
+and its answer. Here what was received is handed out from memory, what is to be sent is gathered until there is nothing
+else to do at once, and whoever has a request for the connection's thread wakes it only if it sleeps.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+import ssl
+import threading
+import time
+from typing import Any, Final
+
+from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.handlers.utils import fileobj_to_fd
+
+#: So much is received at once; and so much, in bytes, is gathered at most before it is sent.
+_OCTETS: Final = 64 * 1024
+#: While there are requests to send, it is looked for answers after so many of them.
+_TURNS: Final = 16
+
+
+class Stream:
+    """A connected socket that does not block, buffered; for one thread. What is not told here is the socket's own."""
+
+    def __init__(self, connected: Any) -> None:
+        self._socket = connected
+        self._received = b""
+        self._at = 0
+        self._unsent = bytearray()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def fileno(self) -> int:
+        number: int = self._socket.fileno()
+        return number
+
+    def pending(self) -> int:
+        """How many bytes can be had without a system call; kazoo asks for it."""
+        return len(self._received) - self._at
+
+    def recv(self, size: int) -> bytes:
+        """At most so many bytes, which are there; nothing at the end."""
+        if self._at >= len(self._received):
+            self._received, self._at = self._socket.recv(max(size, _OCTETS)), 0
+        begin = self._at
+        self._at = min(begin + size, len(self._received))
+        return self._received[begin : self._at]
+
+    def send(self, octets: Any) -> int:
+        """Takes all of it; it is gone once :meth:`flush` says so."""
+        self._unsent += octets
+        if not self.takes:
+            self.flush()
+        return len(octets)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it can be read without asking the system."""
+        return self._at < len(self._received)
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._unsent)
+
+    @property
+    def takes(self) -> bool:
+        """Whether there is room for more."""
+        return len(self._unsent) < _OCTETS
+
+    def flush(self) -> None:
+        """Sends what the system takes at once. :raises OSError: the connection broke."""
+        while self._unsent:
+            try:
+                sent = self._socket.send(self._unsent)
+            except BlockingIOError:
+                return
+            del self._unsent[:sent]
+
+
+class Bell:
+    """A pair of sockets by which many threads tell one how many requests wait; a byte lies in it while any does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ear, self._hand = socket.socketpair()
+        self._rung = 0
+        self._closed = False
+
+    def ring(self) -> None:
+        """:raises OSError: it is closed."""
+        with self._lock:
+            if self._closed:
+                raise OSError("the connection is closed")
+            self._rung += 1
+            if self._rung == 1:
+                self._hand.send(b"\0")
+
+    def heard(self) -> None:
+        """One request is dealt with; that may be before it is rung for."""
+        with self._lock:
+            self._rung -= 1
+            if self._rung == 0 and not self._closed:
+                self._ear.recv(1)
+
+    @property
+    def at_once(self) -> bool:
+        return self._rung > 0
+
+    def fileno(self) -> int:
+        return self._ear.fileno()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._ear.close()
+            self._hand.close()
+
+
+class _Ear:
+    """The end of a bell that kazoo's connection waits at, as a socket."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self.fileno = bell.fileno
+        self.close = bell.close
+
+    @property
+    def at_once(self) -> bool:
+        return self._bell.at_once
+
+    def recv(self, _size: int) -> bytes:
+        self._bell.heard()
+        return b"\0"
+
+
+class _Hand:
+    """The other end."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self.close = bell.close
+
+    def send(self, octets: bytes) -> int:
+        self._bell.ring()
+        return len(octets)
+
+
+class Handler(SequentialThreadingHandler):
+    """kazoo's own, with sockets as they are here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._poll = select.poll()
+        self._wanted: dict[int, int] = {}
+        self._turns = 0
+
+    def create_connection(self, *args: Any, **options: Any) -> Any:
+        connected = super().create_connection(*args, **options)
+        return connected if isinstance(connected, ssl.SSLSocket) else Stream(connected)
+
+    def create_socket_pair(self) -> tuple[Any, Any]:
+        bell = Bell()
+        return _Ear(bell), _Hand(bell)
+
+    def select(self, rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None) -> tuple[list[Any], ...]:  # noqa: ARG002
+        """As ``select.select``, whatever the number of the file; ``xlist`` is taken to be empty, as by kazoo's.
+
+        :raises TypeError: a socket is closed. :raises ValueError: its file is another's, or nobody's, by now.
+        """
+        streams = [one for one in wlist or rlist if isinstance(one, Stream)]
+        if not rlist and len(streams) == len(wlist) and all(stream.takes for stream in streams):
+            return [], wlist, []
+        at_once = [one for one in rlist if _at_once(one)]
+        rings = len(at_once) > 0 and any(isinstance(one, _Ear) for one in at_once)
+        if not rings:
+            for stream in streams:
+                stream.flush()
+        self._turns = self._turns + 1 if rings else 0
+        if at_once and self._turns < _TURNS:
+            return at_once, [], []
+        self._turns = 0
+        return self._waited(rlist, wlist, streams, timeout)
+
+    def _waited(self, rlist: Any, wlist: Any, streams: list[Stream], timeout: float | None) -> tuple[list[Any], ...]:
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            wanted: dict[int, int] = {}
+            for event, sockets in (
+                (select.POLLIN, rlist),
+                (select.POLLOUT, wlist),
+                (select.POLLOUT, [stream for stream in streams if stream.unsent]),
+            ):
+                for one in sockets:
+                    number = fileobj_to_fd(one)
+                    wanted[number] = wanted.get(number, 0) | event
+            if wanted != self._wanted:
+                self._poll, self._wanted = select.poll(), wanted
+                for number, events in wanted.items():
+                    self._poll.register(number, events)
+            at_once = any(_at_once(one) for one in rlist)
+            left = 0.0 if at_once else None if end is None else max(0.0, end - time.monotonic())
+            ready = dict(self._poll.poll(None if left is None else math.ceil(left * 1000)))
+            if any(events & select.POLLNVAL for events in ready.values()):
+                raise ValueError("a socket was closed while it was waited for")
+            # What hung up can be read and written: that tells how.
+            over = select.POLLHUP | select.POLLERR
+            for stream in streams:
+                if ready.get(stream.fileno(), 0) & (select.POLLOUT | over):
+                    stream.flush()
+            readable = [
+                one for one in rlist if _at_once(one) or ready.get(fileobj_to_fd(one), 0) & (select.POLLIN | over)
+            ]
+            writable = [
+                one
+                for one in wlist
+                if ready.get(fileobj_to_fd(one), 0) & (select.POLLOUT | over)
+                and not (isinstance(one, Stream) and not one.takes)
+            ]
+            if readable or writable or not ready:
+                return readable, writable, []
+
+
+def _at_once(one: Any) -> bool:
+    """Whether it can be read without asking the system."""
+    return isinstance(one, Stream | _Ear) and one.at_once

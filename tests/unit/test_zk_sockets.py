@@ -1,0 +1,129 @@
+"""The sockets that kazoo's connection is given: what is read and sent is what was, in order, whatever the sizes."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from conductor_console.jobboards.zk_sockets import Handler, Stream
+
+
+@pytest.fixture
+def handler() -> Handler:
+    return Handler()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Stream, socket.socket]]:
+    mine, other = socket.socketpair()
+    mine.setblocking(False)
+    with contextlib.closing(mine), contextlib.closing(other):
+        yield Stream(mine), other
+
+
+def test_what_came_is_handed_out_in_pieces(handler: Handler, ends: tuple[Stream, socket.socket]) -> None:
+    stream, other = ends
+    other.sendall(b"abcdef")
+    assert handler.select([stream], [], [], 5.0) == ([stream], [], [])
+    assert (stream.recv(2), stream.pending()) == (b"ab", 4)
+    # The rest is there without asking, and is told of.
+    assert handler.select([stream], [], [], 0.0)[0] == [stream]
+    assert (stream.recv(10), stream.pending()) == (b"cdef", 0)
+    assert handler.select([stream], [], [], 0.0) == ([], [], [])
+    other.close()
+    assert handler.select([stream], [], [], 5.0)[0] == [stream]
+    assert stream.recv(4) == b""
+
+
+def test_what_is_sent_is_gathered_until_there_is_nothing_else_to_do(
+    handler: Handler, ends: tuple[Stream, socket.socket]
+) -> None:
+    stream, other = ends
+    other.setblocking(False)
+    ear, hand = handler.create_socket_pair()
+    with contextlib.closing(ear), contextlib.closing(hand):
+        hand.send(b"\0")
+        assert handler.select([], [stream], [], 5.0) == ([], [stream], [])
+        assert stream.send(b"one ") == 4
+        # Another request is waiting: it may go with the first.
+        assert handler.select([stream, ear], [], [], 5.0)[0] == [ear]
+        with pytest.raises(BlockingIOError):
+            other.recv(10)
+        stream.send(b"two")
+        ear.recv(1)
+        assert handler.select([stream, ear], [], [], 0.0) == ([], [], [])
+        assert other.recv(10) == b"one two"
+
+
+def test_more_than_the_system_takes_is_sent_as_it_goes(handler: Handler, ends: tuple[Stream, socket.socket]) -> None:
+    stream, other = ends
+    whole = bytes(range(256)) * 16384
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < len(whole):
+            got.extend(other.recv(65536))
+        other.sendall(b"!")
+
+    reader = threading.Thread(target=read)
+    stream.send(whole)
+    assert stream.unsent
+    assert not stream.takes
+    # Nobody reads: there is no room for more.
+    assert handler.select([], [stream], [], 0.0) == ([], [], [])
+    reader.start()
+    assert handler.select([], [stream], [], 30.0) == ([], [stream], [])
+    assert handler.select([stream], [], [], 30.0) == ([stream], [], [])
+    reader.join(30)
+    assert bytes(got) == whole
+    assert stream.recv(1) == b"!"
+
+
+def test_answers_are_looked_for_while_requests_keep_coming(
+    handler: Handler, ends: tuple[Stream, socket.socket]
+) -> None:
+    stream, other = ends
+    ear, hand = handler.create_socket_pair()
+    with contextlib.closing(ear), contextlib.closing(hand):
+        other.sendall(b"answer")
+        for _ in range(100):
+            hand.send(b"\0")
+        found = [stream in handler.select([stream, ear], [], [], 5.0)[0] for _ in range(40)]
+        assert any(found)
+        # It waits for neither of the two.
+        assert ear in handler.select([stream, ear], [], [], 5.0)[0]
+
+
+def test_a_bell_tells_how_many_requests_wait(handler: Handler) -> None:
+    ear, hand = handler.create_socket_pair()
+    # A request may be dealt with before it is rung for.
+    ear.recv(1)
+    hand.send(b"\0")
+    assert handler.select([ear], [], [], 0.0) == ([], [], [])
+    threads = [threading.Thread(target=lambda: [hand.send(b"\0") for _ in range(500)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    heard = 0
+    while heard < 2000:
+        assert handler.select([ear], [], [], 30.0)[0] == [ear]
+        ear.recv(1)
+        heard += 1
+    for thread in threads:
+        thread.join()
+    assert handler.select([ear], [], [], 0.0) == ([], [], [])
+    ear.close()
+    with pytest.raises(OSError, match="closed"):
+        hand.send(b"\0")
+    hand.close()
+
+
+def test_a_socket_that_was_closed_is_told(handler: Handler) -> None:
+    one, other = socket.socketpair()
+    with contextlib.closing(other):
+        one.close()
+        with pytest.raises((TypeError, ValueError)):
+            handler.select([one], [], [], 0.0)
