@@ -31,7 +31,7 @@ unit: $(VENV)/.test-installed ## The tests that need no server
 
 soak: $(VENV)/.test-installed servers ## Random doings and 200 kills on real boards, for a long time
 	@MODEL_SEQUENCES=10000 KILLS=200 $(BIN)/python -m pytest $(PYTEST_FLAGS) \
-	  tests/integration/test_board_model.py tests/faults/test_conductors_killed.py
+	  tests/integration/test_board_model.py tests/integration/test_operations_model.py tests/faults/test_conductors_killed.py
 
 bench: $(VENV)/.test-installed servers ## How fast it is on this machine, beside its peers
 	@mkdir -p build

@@ -153,7 +153,8 @@ class LedgerPort(BoardPort):
             elif event.kind == "removed":
                 gone(event.key)
                 self._told.discard(event.key)
-                self._aside.pop(event.key, None)
+                for kept in (self._aside, self._certain, self._begun):
+                    kept.pop(event.key, None)
 
         ends = (self._breaker.start(), self._board.subscribe(hear))
 

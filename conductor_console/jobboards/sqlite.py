@@ -380,9 +380,11 @@ class SQLiteJobBoard(PicturedBoard):
                 forbidden(entry, _settled(entry, utcnow()), unless)
                 act.remove(entry)
 
-    def restore(self, entry: BinEntry) -> str:
+    def restore(self, entry: BinEntry, *, unless: Unless = None) -> str:
         with self._act(durable=True) as act:
-            act.put_back(act.binned_as_seen(entry))
+            entry = act.binned_as_seen(entry)
+            forbidden(entry, known_record(entry), unless)
+            act.put_back(entry)
         return entry.key
 
     def hold(self, entry: JobEntry, until: datetime | None, *, unless: Unless = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from conductor_console.clock import iso, utcnow
 from conductor_console.errors import BoardUnreachable, ConsoleError, Unreachable, UsageError
-from conductor_console.jobboards.attempts import AttemptRecord
+from conductor_console.jobboards.attempts import NAME_LENGTH, AttemptRecord
 from conductor_console.jobboards.base import BinEntry, Changed, Gone, JobEntry, LedgerBoard, Unless
 from conductor_console.operations.audit import Audit
 from conductor_console.operations.audited import (
@@ -203,14 +203,14 @@ class Operations(BreakerActs):
         self._steps.add("restore", _done(results))
         return results
 
-    def _restored(self, targets: Sequence[BinEntry], course: Course | None) -> list[Result]:
+    def _restored(self, targets: Sequence[BinEntry], course: Course | None, unless: Unless = None) -> list[Result]:
         keys: dict[str, str] = {}
 
         def act(entry: BinEntry) -> None:
-            keys[entry.key] = self._board.restore(entry)
+            keys[entry.key] = self._board.restore(entry, unless=unless)
 
         def together(entries: Sequence[BinEntry]) -> Sequence[str | Exception | None]:
-            return _keyed(keys, entries, self._board.restore_many(entries))
+            return _keyed(keys, entries, self._board.restore_many(entries, unless=unless))
 
         results = self._many("restore", targets, act, together, "", course)
         return [Result(keys.get(r.key, r.key), r.uuid, r.name, r.result, r.why) for r in results]
@@ -289,17 +289,7 @@ class Operations(BreakerActs):
         try:
             if step.action == "bin":
                 found, missing = self._found(step.keys, lambda: self._board.listing().binned)
-                # One that came back and failed again lies there for another's reason.
-                others = [
-                    Result(
-                        entry.key, entry.uuid, visible(entry.name), "changed", f"binned by {visible(entry.who)} since"
-                    )
-                    for entry in found
-                    if entry.who not in (None, self._operator)
-                ]
-                told = {result.key for result in others}
-                own = [entry for entry in found if entry.key not in told]
-                return _merged(step.keys, own, [*missing, *others], lambda entries: self._restored(entries, course))
+                return _merged(step.keys, found, missing, lambda own: self._restored(own, course, self._binned_since))
             found, missing = self._found(step.keys, lambda: self._board.listing().jobs)
         except ConsoleError as error:
             return [Result(key, key, key, "refused", line(error)) for key in step.keys]
@@ -317,6 +307,15 @@ class Operations(BreakerActs):
             return self._audited.each(action, entries, self._as_held(step), f"{step.action} undone", course)
 
         return _merged(step.keys, free, [*missing, *claimed], again)
+
+    def _binned_since(self, record: AttemptRecord) -> bool:
+        """One that came back and failed again lies in the bin for another's reason.
+
+        :raises Changed: it was not binned by this operator.
+        """
+        if record.binned is not None and record.binned.who != self._operator[:NAME_LENGTH]:
+            raise Changed(f"binned by {visible(record.binned.who, 80)} since")
+        return False
 
     def _as_held(self, step: Step) -> Callable[[JobEntry], None]:
         """Gives a job the hold that it had before the step, if it was not tried since."""

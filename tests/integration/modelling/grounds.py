@@ -14,7 +14,8 @@ from taskflow.jobs import backends as taskflow_boards
 from taskflow.types import entity
 
 from conductor_console import jobboards
-from conductor_console.jobboards.base import BinEntry, JobEntry, LedgerBoard
+from conductor_console.jobboards.base import LedgerBoard
+from conductor_console.jobboards.sqlite import SQLiteJobBoard
 from conductor_console.jobboards.zk_client import as_hex, session_of
 from conductor_console.jobboards.zk_paths import BoardPaths
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
@@ -63,9 +64,11 @@ class Ground(abc.ABC):
     """Where the world's board is.
 
     :ivar expires: whether a session can end while its process lives.
+    :ivar trails: whether the word that a record changed may have come, and not be shown yet, when a reading is in.
     """
 
     expires = True
+    trails = True
 
     @abc.abstractmethod
     def board(self) -> LedgerBoard:
@@ -81,6 +84,10 @@ class Ground(abc.ABC):
     @abc.abstractmethod
     def expire(self, board: LedgerBoard) -> None:
         """Ends the session of a board object, and returns when it found out and is at work again."""
+
+    def catch_up(self, board: LedgerBoard) -> None:
+        """Has the board show all that happened."""
+        board.refresh()
 
     @abc.abstractmethod
     def records(self) -> set[str] | None:
@@ -263,6 +270,7 @@ class OnSQLite(Ground):
     """
 
     expires = False
+    trails = False
 
     def __init__(self, folder: Path, *, processes: bool) -> None:
         self._path = folder / "board.db"
@@ -279,14 +287,24 @@ class OnSQLite(Ground):
         return Process(self._path) if self._processes else None
 
     def clear(self, board: LedgerBoard) -> None:
-        board.refresh()
+        assert isinstance(board, SQLiteJobBoard)
+        self.catch_up(board)
         listing = board.listing()
-        left: list[JobEntry | BinEntry] = [*listing.jobs.values(), *listing.binned.values()]
-        for entry in left:
-            board.delete(entry)
+        if listing.jobs or listing.binned:
+            # In one transaction: it is done before every sequence.
+            with board._act(durable=False) as act:
+                for entry in listing.jobs.values():
+                    act.remove(entry)
+                for binned in listing.binned.values():
+                    act.purge(binned)
 
     def expire(self, board: LedgerBoard) -> None:
         raise NotImplementedError
+
+    def catch_up(self, board: LedgerBoard) -> None:
+        """By the news alone, as every process learns of what others did."""
+        assert isinstance(board, SQLiteJobBoard)
+        board.freshen()
 
     def records(self) -> set[str] | None:
         return None

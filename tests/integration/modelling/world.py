@@ -6,9 +6,8 @@ tells them apart.
 
 from __future__ import annotations
 
-import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
@@ -27,7 +26,8 @@ from tests.integration.modelling.players import (
     Sight,
     Witness,
 )
-from tests.integration.modelling.truth import Act, Impossible, Truth, need
+from tests.integration.modelling.possible import Event, Possible
+from tests.integration.modelling.truth import Act, Truth, need
 from tests.support import eventually
 
 PICKS = range(6)
@@ -42,7 +42,7 @@ class World(Players):
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
-        self.jobs: dict[str, list[Truth]] = {}
+        self.jobs = Possible[Truth]()
         self.ids: dict[int, str] = {}
         self.log: list[str] = []
         self._pool = ThreadPoolExecutor(CLIENTS + 1, "model")
@@ -163,8 +163,8 @@ class World(Players):
             def fits_binned(truth: Truth, uuid: str = uuid) -> None:
                 truth.shows(listing.binned.get(uuid), "bin", OWNERS, self.ids)
 
-            self._possible(uuid, fits)
-            truth = self._possible(uuid, fits_binned)
+            self.jobs.narrow(uuid, fits)
+            truth = self.jobs.narrow(uuid, fits_binned)
             if entry is not None and entry.claim is not None:
                 self._see_claim(client, uuid, entry, entry.claim, truth)
             seen = entry or binned
@@ -225,7 +225,7 @@ class World(Players):
             return False
         act, told = plan[0], _did(plan)
         self.log.append(_line(act, told))
-        self._advance(act.uuid, [[(act, told)]])
+        self.jobs.advance(act.uuid, [[_judging((act, told))]])
         self.settle_handles(plan, told)
         if told is None and act.client != OUTSIDER:
             self._see_own(act)
@@ -250,9 +250,10 @@ class World(Players):
         self.log.append(f"at once: {' | '.join(_line(*deed) for deed in deeds)}")
         if deeds[0][0].uuid != deeds[1][0].uuid:
             for deed in deeds:
-                self._advance(deed[0].uuid, [[deed]])
+                self.jobs.advance(deed[0].uuid, [[_judging(deed)]])
         else:
-            self._advance(deeds[0][0].uuid, [deeds, deeds[::-1]])
+            order = [_judging(deed) for deed in deeds]
+            self.jobs.advance(deeds[0][0].uuid, [order, order[::-1]])
         for plan, error in zip(plans, told, strict=True):
             self.settle_handles(plan, error)
         self._look(choice.randrange(CLIENTS))
@@ -264,32 +265,6 @@ class World(Players):
                 return
             self._judge(self.plan("abandon", number, 0))
             pick = 0
-
-    # -- what can be true ----------------------------------------------------------------------------------------------
-    def _possible(self, uuid: str, fits: Callable[[Truth], None]) -> Truth:
-        """Keeps the truths that fit. Returns one of them: all that is left agree in what matters here."""
-        self.jobs[uuid] = truths = _fitting(self.jobs[uuid], fits)
-        need(len({(truth.where, truth.place, truth.holding) for truth in truths}) == 1, "a listing leaves it open")
-        return truths[0]
-
-    def _advance(self, uuid: str, orders: Sequence[Sequence[Deed]]) -> None:
-        """Takes in acts on one job that were done in one of these orders."""
-        after: list[Truth] = []
-        problem: Impossible | None = None
-        for order in orders:
-
-            def happen(truth: Truth, order: Sequence[Deed] = order) -> None:
-                for act, told in order:
-                    truth.judge(act, told)
-
-            try:
-                after += _fitting([copy.deepcopy(truth) for truth in self.jobs[uuid]], happen)
-            except Impossible as error:
-                problem = error
-        if not after:
-            assert problem is not None
-            raise problem
-        self.jobs[uuid] = after
 
     # -- ends of sessions ----------------------------------------------------------------------------------------------
     def _die(self, number: int) -> None:
@@ -341,25 +316,8 @@ def _did(plan: Plan, start: threading.Barrier | None = None) -> Exception | None
     return None
 
 
-def _fitting(truths: Sequence[Truth], fits: Callable[[Truth], None]) -> list[Truth]:
-    """The truths that fit, each once.
-
-    :raises Impossible: when none does.
-    """
-    left: list[Truth] = []
-    problem: Impossible | None = None
-    for truth in truths:
-        try:
-            fits(truth)
-        except Impossible as error:
-            problem = error
-        else:
-            if truth not in left:
-                left.append(truth)
-    if not left:
-        assert problem is not None
-        raise problem
-    return left
+def _judging(deed: Deed) -> Event[Truth]:
+    return lambda truth: truth.judge(*deed)
 
 
 def _line(act: Act, told: Exception | None) -> str:
