@@ -93,7 +93,7 @@ def _result(future: Any, outcome: str, engine: Any, backend: Choosy, timeout: fl
         raise
     except Exception as error:
         return outcome, _failure(error)
-    if isinstance(result, Failure):
+    if result is None or isinstance(result, Failure):
         return outcome, result
     _, detail = engine.storage._atomdetail_by_name(atom.name, clone=True)
     detail.put(_SAVED_AS[outcome], result)

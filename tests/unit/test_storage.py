@@ -43,6 +43,53 @@ def test_a_flow_runs_on_it(backend: Any, kind: str) -> None:
     assert {atom.state for atom in stored} == {stored.state} == {states.SUCCESS}
 
 
+class Half(task.Task):
+    def execute(self) -> None:
+        self.update_progress(0.5)
+
+    def revert(self, *args: Any, **kwargs: Any) -> None:
+        """Undone."""
+
+
+class Break(task.Task):
+    def execute(self) -> None:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_rows_are_left_as_taskflows_own_storage_leaves_them_by_fewer_saves(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    saved: list[tuple[str, str, Any]] = []
+    save = impl_memory.Connection.update_atom_details
+
+    def noted(self: Any, detail: Any) -> Any:
+        saved.append((detail.name, detail.state, detail.meta.get("progress")))
+        return save(self, detail)
+
+    monkeypatch.setattr(impl_memory.Connection, "update_atom_details", noted)
+
+    def left(*, light: bool) -> list[tuple[Any, ...]]:
+        saved.clear()
+        backend = impl_memory.MemoryBackend()
+        flow = linear_flow.Flow("f").add(Half("a"), Count("b"), *([Break("c")] if fails else []))
+        engine = engines.load(flow, backend=backend, engine="serial")
+        if light:
+            lighten(engine)
+        with contextlib.suppress(RuntimeError):
+            engine.run()
+        stored = backend.get_connection().get_flow_details(engine.storage.flow_uuid)
+        return sorted((one.name, one.state, one.intention, one.results, one.meta) for one in stored)
+
+    theirs = left(light=False)
+    before = len(saved)
+    assert left(light=True) == theirs
+    assert len(saved) < before
+    assert ("a", states.RUNNING, 0.0) in saved
+    assert ("a", states.SUCCESS, 1.0) in saved
+    assert (("a", states.REVERTED, 1.0) in saved) == fails
+
+
 @pytest.mark.parametrize("method", ["update_atom_details", "update_flow_details"])
 def test_a_save_that_fails_is_tried_again(backend: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     engine = engine_on(backend)
