@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from conductor_console.cli.wiring import STOP_TIMEOUT
 
 if TYPE_CHECKING:
-    from conductor_console.conductors.fleet import Fleet
+    from conductor_console.conductors.crews import AnyFleet
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _RESET: Final = b"\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?2
 
 
 @contextmanager
-def quit_on_signals(leave: Callable[[], object], fleet: Fleet | None, tidy: Callable[[], object]) -> Iterator[None]:
+def quit_on_signals(leave: Callable[[], object], fleet: AnyFleet | None, tidy: Callable[[], object]) -> Iterator[None]:
     """While it is open SIGTERM and SIGHUP call ``leave``; a second one ends the process at once, its claims with it.
 
     Textual writes by way of a thread, which dies when the terminal does, and then blocks whoever writes next for
@@ -92,7 +92,7 @@ def _leave_at_once(before: list[Any] | None, tidy: Callable[[], object]) -> None
         os._exit(1)
 
 
-def _force(fleet: Fleet | None, tidy: Callable[[], object]) -> None:
+def _force(fleet: AnyFleet | None, tidy: Callable[[], object]) -> None:
     LOG.warning("the screen did not end within %g s of a signal; leaving without it", PATIENCE)
     try:
         if fleet is not None:

@@ -18,7 +18,8 @@ from conductor_console.jobboards.base import BoardEvent, LedgerBoard
 from conductor_console.text import visible
 
 if TYPE_CHECKING:
-    from conductor_console.conductors.fleet import Fleet, FleetEvent
+    from conductor_console.conductors.crews import AnyFleet
+    from conductor_console.conductors.member import FleetEvent
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 #: Seconds between two looks whether the board is empty, when no event brings one.
@@ -31,7 +32,9 @@ class Headless:
     The first signal suspends what runs at the next atom and frees every claim; a second one leaves at once.
     """
 
-    def __init__(self, board: LedgerBoard, fleet: Fleet, *, when_empty: bool, with_stdin: bool, grace: float) -> None:
+    def __init__(
+        self, board: LedgerBoard, fleet: AnyFleet, *, when_empty: bool, with_stdin: bool, grace: float
+    ) -> None:
         """
         :param when_empty: end when no job is left that this fleet may do.
         :param with_stdin: end when standard input does: a parent that dies closes it.
@@ -104,7 +107,7 @@ class Headless:
     def _on_board(self, event: BoardEvent) -> None:
         entry = event.entry
         if event.kind == "claimed" and entry is not None and entry.claim is not None:
-            if entry.claim.owner in {worker.name for worker in self._fleet.workers()}:
+            if not self._fleet.tells_claims and entry.claim.owner in {worker.name for worker in self._fleet.workers()}:
                 log(f"claimed {visible(entry.name)} {visible(event.key)} by {visible(entry.claim.owner)}")
         elif event.kind == "bin" and event.key:
             binned = self._board.listing().binned.get(event.key)
@@ -114,12 +117,15 @@ class Headless:
             self._wake.put("")
 
     def _on_fleet(self, event: FleetEvent) -> None:
-        if event.kind == "not_allowed" and event.job_uuid:
-            log(f"not allowed here {visible(event.job_name or '')} {visible(event.job_uuid)}")
+        job = f"{visible(event.job_name or '')} {visible(event.job_uuid or '')}"
+        if event.kind == "claimed":
+            log(f"claimed {job} by {visible(event.conductor)}")
+        elif event.kind == "not_allowed" and event.job_uuid:
+            log(f"not allowed here {job}")
         elif event.kind == "attempt_closed":
             log(_closed(event))
-        elif event.kind == "crashed":
-            log(f"crashed {visible(event.conductor)}: {safe(event.cause.message if event.cause else '')}")
+        elif event.kind in ("crashed", "died"):
+            log(f"{event.kind} {visible(event.conductor)}: {safe(event.cause.message if event.cause else '')}")
         if self._when_empty:
             self._wake.put("")
 

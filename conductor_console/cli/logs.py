@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 
 LOG = logging.getLogger("conductor_console")
+#: The files that are logged to, each with its level.
+FILES: list[tuple[str, int]] = []
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(threadName)s %(name)s: %(message)s"
 
 
@@ -51,6 +53,7 @@ def to_file(path: str | None, level: int = logging.INFO) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.addHandler(handler)
+    FILES.append((str(target.absolute()), level))
     root.setLevel(logging.INFO)
     LOG.setLevel(level)
 

@@ -1,4 +1,4 @@
-"""``run``: conductors in worker threads, with the screen or without."""
+"""``run``: conductors in worker threads or processes, with the screen or without."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def register(app: typer.Typer) -> None:
             "conductor-console run zk://zk1:2181/taskflow/jobs --store sqlite:////srv/flows.db "
             "--allow-factory 'shop.flows.*' -j 4",
             "conductor-console run sqlite:///board.db --store sqlite:///flows.db --allow-any-factory --headless",
+            "conductor-console run zk://zk1:2181/taskflow/jobs --store postgresql://flows@db1/flows "
+            "--allow-factory 'shop.flows.*' -j 8 --processes 4",
         ),
     )(run)
 
@@ -38,6 +40,10 @@ def run(
         bool, typer.Option("--allow-any-factory", help="Run whatever is posted: a factory's name is code.")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=1000, help="Jobs at once.")] = 2,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", metavar="N", min=1, max=64, help="Processes, each for as many jobs at once."),
+    ] = 1,
     kind: Annotated[
         str, typer.Option("--kind", metavar="KIND", help="blocking: a thread each; nonblocking: one conductor.")
     ] = "blocking",
@@ -94,6 +100,7 @@ def run(
 ) -> None:
     """Run conductors on a board. Makes the board's paths and the store's tables where they are missing."""
     from conductor_console.cli.wiring import STOP_TIMEOUT, FleetPlan, open_workplace
+    from conductor_console.conductors.processes import ProcessFleet
     from conductor_console.errors import UsageError
     from conductor_console.jobboards.attempts import Policy
 
@@ -112,7 +119,7 @@ def run(
     if not headless:
         boards.need_terminal("without one, add --headless")
     plan = FleetPlan(
-        count=jobs if kind == "blocking" else 1,
+        count=(jobs if kind == "blocking" else 1) * processes,
         kind=kind,
         prefix=name if name is not None else default_prefix(),
         options={
@@ -120,6 +127,7 @@ def run(
             "engine_options": _engine_options(engine, engine_option or []),
             **_conductors(allow_factory, allow_any_factory, kind, jobs, on_failure),
         },
+        processes=processes,
     )
     given = {
         "max-failures": max_attempts,
@@ -144,7 +152,9 @@ def run(
             ).run()
         else:
             place.fleet.start()
-            boards.show(place, ascii_only=ascii_only)
+            # Worker processes must not go on for long where this one leaves at once.
+            tidy = place.fleet.kill if isinstance(place.fleet, ProcessFleet) else lambda: None
+            boards.show(place, ascii_only=ascii_only, tidy=tidy)
             code = 0
     raise typer.Exit(code)
 

@@ -12,31 +12,39 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from conductor_console import jobboards, persistence, settings
-from conductor_console.cli.policy import where
+from conductor_console.cli.policy import Where, where
 from conductor_console.errors import UsageError
 from conductor_console.jobboards.base import LedgerBoard
 from conductor_console.jobboards.policies import AnyPolicy
 from conductor_console.operations import FileAudit, Operations
+from conductor_console.text import visible
 
 if TYPE_CHECKING:
-    from conductor_console.conductors.fleet import Fleet
+    from conductor_console.conductors.crews import AnyFleet
     from conductor_console.observatory.observatory import Observatory
     from conductor_console.persistence.backend import SQLBackend
 
 #: Seconds for conductors to end the atom they are at when they are told to stop.
 STOP_TIMEOUT: Final = 30.0
 
+#: The stores that a command can work with; TaskFlow's others are for programs of one's own.
+_STORES: Final = "use a store such as sqlite:////srv/flows.db, postgresql://user@host/flows or mysql://user@host/flows"
+
 Access = Literal["attached", "posting", "own"]
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """The conductors to run; ``options`` go to each of them (``allow_factories``, ``on_failure``, ``engine`` …)."""
+    """The conductors to run; ``options`` go to each of them (``allow_factories``, ``on_failure``, ``engine`` …).
+
+    :ivar count: of all ``processes`` together; 1 is this process, more are worker processes beside it.
+    """
 
     count: int
     kind: str = "blocking"
     prefix: str = "w"
     options: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Workplace:
     board: LedgerBoard
     store: SQLBackend | None
     operations: Operations
-    fleet: Fleet | None
+    fleet: AnyFleet | None
     observatory: Observatory | None
 
 
@@ -70,6 +78,8 @@ def open_store(url: str, *, read_only: bool = True, make: bool = False) -> Itera
     """
     store: SQLBackend = persistence.fetch(settings.store_conf(url), read_only=read_only)
     try:
+        if not hasattr(store, "ensure"):
+            raise UsageError(f"{visible(settings.masked(url), 200)} keeps no flow log: {_STORES}")
         if make:
             store.ensure()
         store.check()
@@ -129,7 +139,9 @@ def open_workplace(
             read_only=read_only,
             title=title,
         )
-        crew = _fleet(stack, board, store, policy, fleet) if fleet is not None else None
+        crew = _fleet(board, store, policy, fleet, named, acting, watch=watch) if fleet is not None else None
+        if crew is not None:
+            stack.callback(crew.stop, STOP_TIMEOUT)
         observatory = None
         if watch:
             from conductor_console.observatory.observatory import Observatory
@@ -141,21 +153,32 @@ def open_workplace(
 
 
 def _fleet(
-    stack: contextlib.ExitStack, board: LedgerBoard, store: Any, policy: AnyPolicy | None, plan: FleetPlan
-) -> Fleet:
-    from conductor_console.conductors.fleet import Fleet
+    board: LedgerBoard, store: Any, policy: AnyPolicy | None, plan: FleetPlan, named: Where, acting: str, *, watch: bool
+) -> AnyFleet:
+    common: dict[str, Any] = {"kind": plan.kind, "count": plan.count, "prefix": plan.prefix, "policy": policy}
+    if plan.processes == 1:
+        from conductor_console.conductors.fleet import Fleet
 
-    fleet = Fleet(
+        return Fleet(board, store, **common, **plan.options)
+    from conductor_console.cli import worker
+    from conductor_console.conductors.processes import ProcessFleet
+
+    assert named.store is not None
+    return ProcessFleet(
         board,
         store,
-        kind=plan.kind,
-        count=plan.count,
-        prefix=plan.prefix,
-        policy=policy,
+        board_url=named.board,
+        store_url=named.store,
+        processes=plan.processes,
+        operator=acting,
+        grace=STOP_TIMEOUT,
+        silent=watch,
+        claims=not watch,
+        program=worker.__name__,
+        surroundings=worker.surroundings(),
+        **common,
         **plan.options,
     )
-    stack.callback(fleet.stop, STOP_TIMEOUT)
-    return fleet
 
 
 def open_replay(store: SQLBackend) -> Callable[[str], Any]:

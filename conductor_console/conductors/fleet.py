@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from conductor_console import conductors
+from conductor_console.conductors.crews import AnyFleet
 from conductor_console.conductors.member import FleetEvent, Member, Worker
 from conductor_console.errors import UsageError
 from conductor_console.jobboards.attempts import make_cause
@@ -17,14 +17,9 @@ from conductor_console.text import visible
 
 __all__ = ["Fleet", "FleetEvent", "Worker"]
 
-LOG = logging.getLogger(__name__)
 
-#: How many jobs are remembered as told of being passed over; then the telling begins anew.
-_TOLD_LIMIT: Final = 10_000
-
-
-class Fleet:
-    """Conductors on one board and one store, which both stay open when the fleet ends. Thread safe.
+class Fleet(AnyFleet):
+    """Worker threads of this process. Nothing but :meth:`stop` waits for anything.
 
     :param kind: as :func:`conductor_console.conductors.fetch` takes it; ours only.
     :param count: how many to begin with; they are named ``prefix1``, ``prefix2`` …
@@ -43,6 +38,7 @@ class Fleet:
         on_event: Callable[[FleetEvent], None] | None = None,
         **conductor_kw: Any,
     ) -> None:
+        super().__init__(on_event)
         self._board = board
         self._store = store
         self._kind = kind
@@ -52,49 +48,29 @@ class Fleet:
         self._wanted = max(0, count)
         self._members: dict[str, Member] = {}
         self._leaving: list[Member] = []
-        self._subscribers: tuple[tuple[Callable[[FleetEvent], None]], ...] = ((on_event,),) if on_event else ()
-        self._told: set[str] = set()
         self._started = False
         # What cannot be made is said now, to whoever asks, not later in a thread.
         self._make(f"{prefix}1")
 
     @property
     def size(self) -> int:
-        """How many conductors there are to be."""
         return self._wanted
 
     @property
     def not_allowed(self) -> Mapping[str, str]:
-        """The jobs that are passed over here, because of their factory: job uuid to factory."""
         with self._lock:
             members = list(self._members.values())
         return {uuid: factory for member in members for uuid, factory in member.not_allowed.items()}
 
     def workers(self) -> tuple[Worker, ...]:
-        """All conductors by number, those that are still ending included."""
         with self._lock:
             self._leaving = [member for member in self._leaving if member.alive]
             return tuple(member.shown() for member in [*self._members.values(), *self._leaving])
 
-    def subscribe(self, callback: Callable[[FleetEvent], None]) -> Callable[[], None]:
-        """Calls ``callback`` for each event, on a conductor's thread; it must return at once.
+    def start(self, paused: Collection[str] = (), drained: Collection[str] = ()) -> None:
+        """Starts the conductors; one that has not ended yet is followed by another, of another name.
 
-        :returns: the function that ends the subscription.
-        """
-        subscription = (callback,)
-        with self._lock:
-            self._subscribers = (*self._subscribers, subscription)
-
-        def end() -> None:
-            with self._lock:
-                self._subscribers = tuple(known for known in self._subscribers if known is not subscription)
-
-        return end
-
-    def start(self) -> None:
-        """Starts the conductors, after :meth:`stop` or :meth:`drain` as well; one that works goes on.
-
-        One that has not ended yet is followed by another, of another name.
+        :param paused, drained: names of some that are not to claim anything yet.
         """
         with self._lock:
             self._started = True
@@ -102,10 +78,12 @@ class Fleet:
                 if member.leaving:
                     del self._members[member.name]
                     self._leaving.append(member)
-            self.scale(self._wanted)
+            self._fill(self._wanted, paused, drained)
 
     def scale(self, count: int) -> None:
-        """Starts conductors, or ends the last ones: what they run is suspended and let go. Returns at once."""
+        self._fill(count)
+
+    def _fill(self, count: int, paused: Collection[str] = (), drained: Collection[str] = ()) -> None:
         if count < 0:
             raise UsageError(f"there cannot be {count} conductors")
         with self._lock:
@@ -124,6 +102,10 @@ class Fleet:
         for member in surplus:
             member.stop()
         for member in fresh:
+            if member.name in paused:
+                member.pause()
+            if member.name in drained:
+                member.drain()
             member.start()
 
     def _free_name(self) -> str:
@@ -133,28 +115,18 @@ class Fleet:
         return next(name for name in (f"{self._prefix}{number}" for number in numbers) if name not in taken)
 
     def pause(self, name: str | None = None) -> None:
-        """One conductor (or all) claims nothing more; what it runs goes on. :raises UsageError: no such one."""
         for member in self._chosen(name):
             member.pause()
 
     def resume(self, name: str | None = None) -> None:
-        """The opposite of :meth:`pause`."""
         for member in self._chosen(name):
             member.resume()
 
     def drain(self, name: str | None = None) -> None:
-        """One conductor (or all) finishes what it runs, claims nothing more, and ends. Returns at once.
-
-        :raises UsageError: no such one.
-        """
         for member in self._chosen(name):
             member.drain()
 
     def restart(self, name: str) -> None:
-        """Ends a conductor, suspending its jobs, and has another of its name follow. Returns at once.
-
-        :raises UsageError: no such one, one that is still ending, or the fleet was stopped.
-        """
         with self._lock:
             (member,) = self._chosen(name)
             if not self._started:
@@ -167,7 +139,6 @@ class Fleet:
             fresh.start()
 
     def stop(self, timeout: float) -> list[str]:
-        """Ends all conductors, at most ``timeout`` seconds long. Returns the names of those that would not end."""
         with self._lock:
             self._started = False
             members = [*self._members.values(), *self._leaving]
@@ -206,20 +177,7 @@ class Fleet:
         )
 
     def _passed_over(self, _event: str, details: Mapping[str, Any]) -> None:
-        job = details["job"]
-        with self._lock:
-            # Each conductor passes it over; the fleet says so once.
-            if job.uuid in self._told:
-                return
-            if len(self._told) >= _TOLD_LIMIT:
-                self._told.clear()
-            self._told.add(job.uuid)
-        cause = make_cause("NotAllowed", f"the factory {details['factory']} is not allowed here")
-        self._publish(FleetEvent("not_allowed", details["conductor"].name, job.uuid, job.name, cause=cause))
-
-    def _publish(self, event: FleetEvent) -> None:
-        for (callback,) in self._subscribers:
-            try:
-                callback(event)
-            except Exception:  # one listener's fault is neither the conductor's nor the other listeners'
-                LOG.exception("a listener of the fleet's events failed")
+        job, factory = details["job"], details["factory"]
+        cause = make_cause("NotAllowed", f"the factory {factory} is not allowed here")
+        who = details["conductor"].name
+        self._publish(FleetEvent("not_allowed", who, job.uuid, job.name, cause=cause, factory=factory))

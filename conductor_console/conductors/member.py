@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from conductor_console.clock import utcnow
 from conductor_console.conductors.backoff import Backoff
@@ -19,14 +19,20 @@ from conductor_console.text import visible
 LOG = logging.getLogger(__name__)
 
 WorkerState = Literal["running", "paused", "draining", "stopped", "crashed"]
-FleetEventKind = Literal["started", "stopped", "crashed", "paused", "resumed", "attempt_closed", "not_allowed"]
+#: ``died``: a process of conductors, whose name is told in the place of theirs; another follows.
+FleetEventKind = Literal[
+    "started", "stopped", "crashed", "paused", "resumed", "claimed", "attempt_closed", "not_allowed", "died"
+]
+#: What is noted of one that drains.
+FINISHING: Final = "finishing what runs"
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
     """One conductor at one moment. ``since`` is when it came into its state; ``note`` is one clean line.
 
-    :ivar crashes: how often an error escaped a conductor of this name, which another then followed.
+    :ivar crashes: how often an error escaped a conductor of this name (or its process died), which another followed.
+    :ivar pid: of the process that it is in, where that is not this one.
     """
 
     name: str
@@ -35,11 +41,12 @@ class Worker:
     since: datetime
     note: str = ""
     crashes: int = 0
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FleetEvent:
-    """Something a conductor of ours did, or passed over; ``seconds`` is how long an attempt took."""
+    """Something a conductor of ours did, or passed over (``factory``); ``seconds`` is how long an attempt took."""
 
     kind: FleetEventKind
     conductor: str
@@ -49,6 +56,7 @@ class FleetEvent:
     cause: Cause | None = None
     seconds: float | None = None
     at: datetime = field(default_factory=utcnow)
+    factory: str | None = None
 
 
 class Member:
@@ -148,7 +156,7 @@ class Member:
         else:
             self._conductor.drain()
         if self._state in ("running", "paused", "draining"):
-            self._become("draining", "suspending what runs" if suspend else "finishing what runs")
+            self._become("draining", "suspending what runs" if suspend else FINISHING)
 
     def join(self, timeout: float) -> bool:
         """Whether the thread ended within ``timeout`` seconds."""

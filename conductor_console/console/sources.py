@@ -36,7 +36,7 @@ class Hand(Protocol):
 
 
 class WorkerView(Protocol):
-    """One conductor of this process."""
+    """One conductor of this process, or of a worker process of it."""
 
     @property
     def name(self) -> str: ...
@@ -47,7 +47,10 @@ class WorkerView(Protocol):
 
 
 class Crew(Protocol):
-    """The conductors of this process. ``scale`` and ``stop`` block, and are called on a thread of their own."""
+    """The conductors of this process, or of its worker processes; whoever has them need not know which.
+
+    All but ``size`` and ``workers`` may block, and are called on a thread of their own.
+    """
 
     @property
     def size(self) -> int: ...

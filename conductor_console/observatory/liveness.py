@@ -1,4 +1,4 @@
-"""Who works on the board: the worker threads of this process, and the conductors that registered on it.
+"""Who works on the board: the worker threads of this process or of its own, and the conductors registered on it.
 
 A claim's owner carries a conductor's name; the entity that a conductor registers is that name, ``@host:pid``.
 """
@@ -67,6 +67,7 @@ class Liveness:
         self._workers: Sequence[Worker] = ()
         self._ours: frozenset[str] = frozenset()
         self._once_ours: set[str] = set()
+        self._pids = {os.getpid()}
 
     def update(self, entities: Mapping[str, EntityEntry], workers: Sequence[Worker], now: datetime) -> None:
         """Takes in what is registered, and this process's workers, at ``now`` (local clock)."""
@@ -84,6 +85,7 @@ class Liveness:
             self._workers = workers
             self._ours = frozenset(name for worker in workers for name in names(worker.name))
             self._once_ours |= self._ours
+            self._pids.update(worker.pid for worker in workers if worker.pid is not None)
 
     def alive(self, owner: str) -> bool | None:
         """Whether a claim's owner lives; None where the board never knew of any conductor."""
@@ -110,14 +112,14 @@ class Liveness:
         if self._once_ours.isdisjoint(names(entity.name)):
             return False
         # Containers share pids (1), clusters share names: it takes all three.
-        return entity.pid is None or (entity.pid == os.getpid() and (not entity.host or entity.host in _hosts()))
+        return entity.pid is None or (entity.pid in self._pids and (not entity.host or entity.host in _hosts()))
 
     @staticmethod
     def _worker(worker: Worker) -> ConductorView:
         return ConductorView(
             name=visible(worker.name),
             state=worker.state,
-            place="here",
+            place="here" if worker.pid is None else f"here:{worker.pid}",
             here=True,
             jobs=len(worker.jobs),
             since=worker.since,

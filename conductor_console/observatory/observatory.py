@@ -25,7 +25,8 @@ from conductor_console.observatory.watcher import Watcher
 from conductor_console.text import visible
 
 if TYPE_CHECKING:
-    from conductor_console.conductors.fleet import Fleet, FleetEvent
+    from conductor_console.conductors.crews import AnyFleet
+    from conductor_console.conductors.member import FleetEvent
 
 LOG = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Observatory:
         *,
         title: str,
         store: Any = None,
-        fleet: Fleet | None = None,
+        fleet: AnyFleet | None = None,
         policy: AnyPolicy | None = None,
         read_only: bool = False,
         suspect_after: int = 2,

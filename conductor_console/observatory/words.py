@@ -77,6 +77,10 @@ def fleet_event(event: FleetEvent, at: datetime) -> EventView:
         what = f"{how.format(who=who)}{took}{why}"
     elif event.kind == "not_allowed":
         what = f"passed over by {who}: {cause.message if cause else 'its factory is not allowed here'}"
+    elif event.kind == "claimed":
+        what = f"claimed by {who}"
+    elif event.kind == "died":
+        kind, subject, what = "crashed", who, f"died: {cause.message if cause else 'nobody knows why'}"
     else:
         subject, what = who, f"{event.kind}{why}"
     return EventView(at, kind, f"{subject} {what}", event.job_uuid or "", subject)

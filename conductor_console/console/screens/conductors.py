@@ -1,4 +1,4 @@
-"""The conductors: the worker threads of this process, and those that others registered on the board."""
+"""The conductors: those of this process or of its worker processes, and those that others registered on the board."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ConductorsTable(KeyedTable[ConductorView]):
     """As the board tells them; ours first or last as they come."""
 
     def key_of(self, row: ConductorView) -> str:
-        # Two hosts may have a conductor of one name.
-        return f"{row.name} {row.place}"
+        # Two hosts may have a conductor of one name; of ours its process may be another than before.
+        return f"{row.name} {'here' if row.here else row.place}"
 
     def list_rows(self, frame: Frame) -> None:
         conductors = frame.snapshot.conductors
@@ -43,8 +43,7 @@ class ConductorsTable(KeyedTable[ConductorView]):
     def draw(self, frame: Frame, row: ConductorView, line: Line, chosen: bool, width: int) -> None:
         sign = CONDUCTORS[row.state]
         line.sign(sign).to(_NAME).put(elide_middle(row.name, _PLACE - _NAME - 2, shape("⋯")), bold=chosen)
-        where = "here" if row.here else row.place
-        line.to(_PLACE).put(elide_front(where, _JOBS - _PLACE - 6, shape("⋯")), "soft")
+        line.to(_PLACE).put(elide_front(row.place, _JOBS - _PLACE - 6, shape("⋯")), "soft")
         line.right(f"{row.jobs:,}", "text" if row.jobs else "dim", end=_JOBS)
         since = age(seconds_between(row.since, frame.data_now)) if row.since else "-"
         line.right(since, "dim" if row.since else "line", end=_SINCE).to(_NOTE)
