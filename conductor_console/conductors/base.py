@@ -202,7 +202,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         self._dead.clear()
         self._error = None
         self._registered = False
-        unsubscribe = self.board.subscribe(self._wake.set, self.gate.forget)
+        unsubscribe = self.board.subscribe(self._rouse, self.gate.forget)
         try:
             with self._engines.threads(), self._executor_factory() as executor:
                 try:
@@ -247,6 +247,11 @@ class ExecutorConductor(taskflow_base.Conductor):
         while not self._wake.wait(min(wait, STORE_CHECK)) and (wait := until - time.monotonic()) > 0:
             if self.store.troubled:
                 return
+
+    def _rouse(self) -> None:
+        # Told of each event on the board, and mostly at work: asking costs less than telling once more.
+        if not self._wake.is_set():
+            self._wake.set()
 
     def _round(self, executor: Any, left: int) -> tuple[int, datetime | None]:
         """One look at the board. Returns how many jobs were dispatched, and when to look again by itself.

@@ -245,7 +245,7 @@ class SQLBackend(StoredView):
     def append(self, row: JournalRow) -> None:
         """Appends a row to the journal, if this store has one; it is durable on return."""
         self._refuse_read_only(_JOURNALLING)
-        self._writer.submit(edits.of_row(row), _JOURNALLING).result()
+        self.wait_for(self._writer.submit(edits.of_row(row), _JOURNALLING))
 
     def record(self, row: JournalRow) -> int:
         """Appends a row (an attempt's, an operator's) to the journal; it is durable on return.

@@ -16,6 +16,7 @@ from taskflow.persistence import models
 from taskflow.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
 
 from conductor_console.clock import utcnow
+from conductor_console.persistence import backend, writer
 from conductor_console.persistence.backend import SQLBackend
 from conductor_console.persistence.details import is_like, shape_of
 from conductor_console.persistence.journal import DETAIL_LIMIT, JournalRow, place_of
@@ -307,6 +308,28 @@ def test_rows_of_a_bound_flow_are_read_once(store: SQLBackend) -> None:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
     assert len([one for one in statements if one.startswith("SELECT") and "FROM atomdetails" in one]) == 1
     assert not [one for one in statements if one.startswith("UPDATE atomdetails") and "revert_results" in one]
+
+
+def test_nobody_waits_for_what_waits_for_others(store: SQLBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not urgent may be written later; whoever waits for it sees to it that it is written now."""
+    monkeypatch.setattr(writer, "LINGER", 3600.0)
+    detail = saved(store)
+    store.bind(detail.uuid, job_uuid="j")
+    run(store, succeeds(), detail)
+    atom = next(atom for atom in detail if atom.name == "a")
+    for number in range(3):
+        atom.meta = {"progress": number / 4}
+        store.get_connection().update_atom_details(atom)
+    stored = store.get_connection().get_flow_details(detail.uuid)
+    assert next(one for one in stored if one.name == "a").meta["progress"] == 0.5
+    atom.meta = {"progress": 0.75}
+    store.get_connection().update_atom_details(atom)
+    store.flush(detail.uuid)
+    store.append(JournalRow("attempt", utcnow(), job_uuid="j", to_state="consumed"))
+    assert store.journal(job_uuid="j")[-1].to_state == "consumed"
+    monkeypatch.setattr(backend, "BACKLOG", 0)
+    atom.meta = {"progress": 1.0}
+    store.get_connection().update_atom_details(atom)
 
 
 def test_a_dropped_flow_is_written_no_more(store: SQLBackend) -> None:
