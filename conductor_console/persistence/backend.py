@@ -245,7 +245,7 @@ class SQLBackend(StoredView):
     def append(self, row: JournalRow) -> None:
         """Appends a row to the journal, if this store has one; it is durable on return."""
         self._refuse_read_only(_JOURNALLING)
-        self.wait_for(self._writer.submit(edits.of_row(row), _JOURNALLING))
+        self._writer.submit(edits.of_row(row), _JOURNALLING).result()
 
     def record(self, row: JournalRow) -> int:
         """Appends a row (an attempt's, an operator's) to the journal; it is durable on return.
@@ -335,6 +335,7 @@ class SQLBackend(StoredView):
         :raises StorageFailure: when it, or something of the flow before it, could not be stored.
         """
         self._refuse_read_only(what)
+        urgent = False
         with binding.turn:
             self.bound.allow_in_name_of(binding)
             if binding.image is None:
@@ -348,10 +349,11 @@ class SQLBackend(StoredView):
                 excess = edit.excess(self.limits)
                 if excess is not None:
                     raise schema.Unstorable(str(excess))
-                binding.last = self._writer.submit(edit, what, binding.flow_uuid)
+                urgent = edit.urgent
+                binding.last = self._writer.submit(edit, what, binding.flow_uuid, hurry=urgent)
                 self.bound.keep(binding, image)
             last = binding.last
-        if last is not None and edit.urgent:
+        if last is not None and urgent:
             last.result()
         elif last is not None and self._writer.pending > BACKLOG:
             self.wait_for(last)

@@ -157,11 +157,11 @@ class Writer:
         result: T = self._submit(item).result()
         return result
 
-    def submit(self, edit: Edit, what: str, flow: str | None = None) -> Future[None]:
+    def submit(self, edit: Edit, what: str, flow: str | None = None, *, hurry: bool = True) -> Future[None]:
         """Queues an edit, and returns at once. The future tells when it is durable, or why it never will be.
 
-        What is not urgent waits a moment for what else comes; whoever waits for its future calls :meth:`hurry`.
-
+        :param hurry: False: nobody waits for it, so it waits a moment for what else comes; who comes to wait for it all
+            the same calls :meth:`hurry`.
         :raises StorageFailure: the store is closed.
         """
 
@@ -169,7 +169,7 @@ class Writer:
             unit.allow(edit)
             unit.apply(edit)
 
-        return self._submit(_Item(work, what, flow, self._retry_for, edit), hurry=edit.urgent)
+        return self._submit(_Item(work, what, flow, self._retry_for, edit), hurry=hurry)
 
     def hurry(self) -> None:
         """Somebody waits for something that was queued."""
