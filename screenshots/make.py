@@ -19,7 +19,9 @@ sys.path.insert(0, str(HERE.parent))
 
 from conductor_console.console import theme  # noqa: E402
 from conductor_console.console.app import ConsoleApp  # noqa: E402
+from conductor_console.jobboards.attempts import make_cause  # noqa: E402
 from conductor_console.jobboards.base import Connection  # noqa: E402
+from conductor_console.jobboards.breaker import CLOSED, opened  # noqa: E402
 from tests.tui.board import NOW, FrozenSource, RecordedHand, picture  # noqa: E402
 
 
@@ -32,6 +34,7 @@ class Shot:
     keys: tuple[str, ...] = ()
     theme: str = "dark"
     lost: bool = False
+    breaker: bool = False
     no_color: bool = False
     ascii_only: bool = False
     png: bool = False
@@ -54,6 +57,8 @@ SHOTS = (
     Shot("conductors-120x36", (120, 36), ("5",)),
     Shot("connection-lost-120x36", (120, 36), lost=True),
     Shot("connection-lost-80x24", (80, 24), lost=True),
+    Shot("breaker-120x36", (120, 36), breaker=True),
+    Shot("breaker-80x24", (80, 24), breaker=True),
     Shot("help-120x36", (120, 36), ("question_mark",)),
 )
 
@@ -65,6 +70,12 @@ def source_for(shot: Shot) -> FrozenSource:
         lost = Connection("lost", NOW, "no answer from zk1, zk2, zk3", NOW + timedelta(seconds=27))
         source.show(replace(picture(), connection=lost))
         source.tick(23)
+    if shot.breaker:
+        cause = make_cause("StorageFailure", "no answer from db1")
+        why = "14 jobs fail with StorageFailure"
+        source.show(
+            replace(picture(), breaker=opened(CLOSED, "cause", why, NOW - timedelta(minutes=2), "w1", cause=cause))
+        )
     return source
 
 
