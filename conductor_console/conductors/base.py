@@ -31,6 +31,7 @@ from conductor_console.conductors.stores import StorePort
 from conductor_console.jobboards.attempts import AttemptRecord, Policy
 from conductor_console.jobboards.base import Changed, LedgerBoard, Refused
 from conductor_console.jobboards.breaker import RULE, Rule
+from conductor_console.jobboards.common import identity
 from conductor_console.jobboards.policies import AnyPolicy, with_limit
 from conductor_console.text import visible
 
@@ -119,7 +120,7 @@ class ExecutorConductor(taskflow_base.Conductor):
         self._log = log
         self.store = StorePort(persistence)
         self.board: BoardPort = (
-            LedgerPort(jobboard, name, lambda: str(self.conductor.name), policy, self._binned, breaker, persistence)
+            LedgerPort(jobboard, name, lambda: identity(name), policy, self._binned, breaker, persistence)
             if isinstance(jobboard, LedgerBoard)
             else PlainPort(jobboard, name, pause)
         )

@@ -288,9 +288,15 @@ class LedgerPort(BoardPort):
         entry = self._board.find(job.entry.key)
         if entry is None:
             return True
+        try:
+            # The picture may show that the lock is gone before it shows what became of the record.
+            record = self._board.attempts(job)
+        except excp.NotFound:
+            return True
+        except (excp.JobFailure, BoardUnreachable):
+            record = entry.record or AttemptRecord(job.entry.key)
         # Nobody else is called so: the newest attempt of ours is the one whose claim was lost.
-        history = entry.record.history if entry.record is not None else ()
-        mine = next((attempt for attempt in history if attempt.who == identity(self._who)), None)
+        mine = next((attempt for attempt in record.history if attempt.who == identity(self._who)), None)
         return mine is not None and mine.outcome == "revoked"
 
     def judged(self, job: BoardJob, ending: Ending) -> Ending:

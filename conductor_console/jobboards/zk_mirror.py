@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.states import EventType, KazooState, KeeperState
+from kazoo.protocol.states import Callback, EventType, KazooState, KeeperState
 
 from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards.zk_breaker import BreakerNode
@@ -35,6 +35,7 @@ LONGEST_PAUSE: Final = 0.05
 #: the moves. A claim that lasts less than this may be among those that are told as unseen then.
 CALM_PAUSE: Final = 0.5
 _RETRY_SECONDS: Final = 0.5
+_TOLD_SECONDS: Final = 5.0
 #: Between two looks at a folder that may not be listed.
 _DENIED_SECONDS: Final = 5.0
 _CALLED: Final[Mapping[Folder, str]] = {"jobs": "jobs", "records": "attempts", "bin": "bin", "entities": "conductors"}
@@ -275,6 +276,8 @@ class Mirror:
         epoch = self._model.epoch
         try:
             self._read(work)
+            if turn > self._done:
+                self._read_what_was_told()
             with self._wake:
                 caught_up = not self._work.all
             if caught_up and self._model.in_step(epoch, "; ".join(self._denied.values())):
@@ -291,6 +294,17 @@ class Mirror:
             self._work.add(work)
             self._work.everything()
         return _RETRY_SECONDS
+
+    def _read_what_was_told(self) -> None:
+        """What the client was told before these answers, another thread may note later: a refresh must not miss it."""
+        noted = threading.Event()
+        self._client.handler.dispatch_callback(Callback("watch", noted.set, ()))
+        noted.wait(_TOLD_SECONDS)
+        with self._wake:
+            if self._work.all or not self._work:
+                return
+            work, self._work = self._work, _Work()
+        self._read(work)
 
     def _read(self, work: _Work) -> None:
         if work.all:

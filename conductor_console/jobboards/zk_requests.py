@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
@@ -50,6 +50,17 @@ def talking(act: str, doubt: str = "look whether it was done") -> Iterator[None]
         raise Refused(f"cannot {act}: no rights") from error
     except k_exceptions.KazooException as error:
         raise BoardUnreachable(f"cannot {act}: {describe(error)}") from error
+
+
+#: What a transaction's step touches, in words.
+_TOUCHED: Final[Mapping[str, str]] = {
+    "job": "its posting",
+    "next": "the board",
+    "board": "the board",
+    **dict.fromkeys(("lock", "mark", "free", "freed", "touched", "touched again"), "its lock"),
+    **dict.fromkeys(("bin", "binned"), "the bin"),
+    **dict.fromkeys(("record", "no record"), "the record of its attempts"),
+}
 
 
 class Requests:
@@ -192,7 +203,7 @@ class Requests:
         """What a step that failed means to the one who acts on the job called ``name``."""
         job, error = visible(name, 80), failed.error
         if isinstance(error, NO_RIGHTS):
-            return Refused(f"no rights to {act} job {job} (the {failed.step or 'request'} was refused)")
+            return Refused(f"no rights to {act} job {job} ({_TOUCHED.get(failed.step, 'it')} may not be changed)")
         if failed.step in ("job", "binned") and isinstance(error, k_exceptions.NoNodeError):
             return Gone(f"job {job} is gone")
         if failed.step == "next" and isinstance(error, k_exceptions.NodeExistsError):

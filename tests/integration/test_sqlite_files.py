@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -205,8 +206,10 @@ def test_a_database_that_cannot_be_read_for_a_while(path: Path) -> None:
 
 
 def test_a_full_disk(path: Path) -> None:
-    with connected(path) as board:
+    # Somebody else has it open as well: the last to close it takes the log away.
+    with connected(path) as board, contextlib.closing(sqlite3.connect(path)) as other:
         job = board.post("a")
+        other.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
         def full(connection: sqlite3.Connection, _record: object) -> None:
             connection.execute("PRAGMA max_page_count = 1")  # as many as there are
