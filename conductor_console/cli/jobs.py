@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conductor_console.cli import acting, options, output
+from conductor_console.cli import acting, jobs_again, options, output
 from conductor_console.cli.jobs_app import (
     DryRun,
     FailuresOver,
@@ -104,17 +104,24 @@ def show_job(
         "--factory shop.flows:checkout --kwargs '{\"order\": 7}'",
         "conductor-console jobs post zk://zk1:2181/taskflow/jobs --store sqlite:///flows.db "
         "--factory shop.flows:checkout --inject @values.json --count 10",
+        "conductor-console jobs post zk://zk1:2181/taskflow/jobs --again 3f1c0c64 --dry-run",
     ),
 )
 def post_jobs(
     board: options.BoardUrl,
-    store: options.NeededStore,
-    factory: Annotated[str, typer.Option("--factory", metavar="PKG.MOD:FUNCTION", help="What makes the job's flow.")],
+    store: options.StoreUrl = None,
+    factory: Annotated[
+        str | None, typer.Option("--factory", metavar="PKG.MOD:FUNCTION", help="What makes the job's flow.")
+    ] = None,
     args: Annotated[str, typer.Option("--args", metavar="JSON", help="The factory's arguments, an array.")] = "[]",
     kwargs: Annotated[str, typer.Option("--kwargs", metavar="JSON", help="The factory's keywords, an object.")] = "{}",
     inject: Annotated[
         str | None,
-        typer.Option("--inject", metavar="@FILE|-", help="The flow's values, a JSON object, from a file or stdin."),
+        typer.Option(
+            "--inject",
+            metavar="@FILE|-",
+            help="The flow's values, a JSON object, from a file or stdin; with --again: the details that were masked.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="The job's name; by default the function's.")
@@ -123,25 +130,53 @@ def post_jobs(
         str, typer.Option("--priority", metavar="NAME", help="VERY_HIGH, HIGH, NORMAL, LOW or VERY_LOW.")
     ] = "NORMAL",
     count: Annotated[int, typer.Option("--count", metavar="N", help="Post so many of it.")] = 1,
+    again: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--again", metavar="UUID", help="A job that is gone, deleted or purged, as the audit knows it: a new job."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Post jobs: a logbook with its flow in the store, and a posting on the board. Runs nobody's code."""
-    from conductor_console.operations import PostRequest
+    """Post jobs: a logbook with its flow in the store, and a posting on the board. Runs nobody's code.
 
+    With --again, one that is gone is posted anew with the name, priority, details and logbook that it had; asks where
+    something speaks against it. It is looked for in the local audit file and, with --store, in the store's.
+    """
+    from conductor_console.errors import UsageError
+    from conductor_console.operations import PostRequest
+    from conductor_console.text import visible
+
+    values = _json("--inject", _values(inject), dict) if inject is not None else {}
+    if again:
+        given = {"--factory": factory, "--name": name, "--args": args != "[]", "--kwargs": kwargs != "{}"}
+        given |= {"--priority": priority != "NORMAL", "--count": count != 1}
+        if those := ", ".join(option for option, value in given.items() if value):
+            raise UsageError(f"--again posts what was there: it does not go with {those}")
+        if values and len(again) > 1:
+            raise UsageError("--inject gives what was masked of one job: give --again once")
+        jobs_again.post_again(board, store, again, values, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
+    if factory is None:
+        raise UsageError("post what? --factory PKG.MOD:FUNCTION makes a new job, --again UUID posts one that is gone")
     request = PostRequest(
         factory=factory,
         name=name if name is not None else factory.replace(":", ".").rpartition(".")[2],
         args=_json("--args", args, list),
         kwargs=_json("--kwargs", kwargs, dict),
-        inject=_json("--inject", _values(inject), dict) if inject is not None else {},
+        inject=values,
         priority=priority,
         count=count,
     )
     with opened(board, store, posting=True) as place:
-        posted = place.operations.post(request)
+        posted = place.operations.post(request, dry_run=dry_run)
     if as_json:
-        pairs = zip(posted, request.names(), strict=True)
+        pairs = zip(posted or [None] * count, request.names(), strict=True)
         output.print_json([{"uuid": uuid, "name": job} for uuid, job in pairs])
+    elif dry_run:
+        output.lines(f"dry run: would post {visible(job)}" for job in request.names())
     else:
         output.lines(posted)
 

@@ -4,6 +4,7 @@ from conductor_console.operations.acts import Intent, Operations
 from conductor_console.operations.audit import Audit, AuditFailed, FileAudit, StoreAudit
 from conductor_console.operations.audited import Result, Verdict
 from conductor_console.operations.course import Course
+from conductor_console.operations.past import Past
 from conductor_console.operations.posting import PostRequest
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "FileAudit",
     "Intent",
     "Operations",
+    "Past",
     "PostRequest",
     "Result",
     "StoreAudit",

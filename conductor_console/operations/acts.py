@@ -34,6 +34,7 @@ from conductor_console.operations.audited import (
 from conductor_console.operations.breaking import BreakerActs
 from conductor_console.operations.course import MANY, Course
 from conductor_console.operations.moment import between_claims
+from conductor_console.operations.past import PastActs
 from conductor_console.operations.posting import PostRequest, checked, saved_book
 from conductor_console.operations.undo import FINAL, Step, Steps, lost, post_again
 from conductor_console.text import plural, visible
@@ -86,7 +87,7 @@ class Intent:
         return self._tell(outcome)
 
 
-class Operations(BreakerActs):
+class Operations(BreakerActs, PastActs):
     """An operator's hand on one board. Every call blocks until it is done, and is safe from any thread."""
 
     def __init__(
@@ -109,7 +110,8 @@ class Operations(BreakerActs):
         self._operator = operator
         self._store = store
         self._read_only = read_only
-        self._audited = Audited(operator, title or str(board.name), store, audit, read_only=read_only)
+        self._title = title or str(board.name)
+        self._audited = Audited(operator, self._title, store, audit, read_only=read_only)
         self._steps = Steps()
 
     @property
@@ -336,21 +338,16 @@ class Operations(BreakerActs):
         return act
 
     def _posted_again(self, step: Step, course: Course | None) -> list[Result]:
-        uuids: dict[str, str] = {}
-
-        def act(entry: JobEntry) -> None:
-            uuids[entry.key] = post_again(self._board, entry)
-
         left = [
             Result(entry.key, entry.uuid, visible(entry.name), "refused", why)
             for entry in step.seen
             if (why := lost(entry))
         ]
         free = [entry for entry in step.seen if not lost(entry)]
-        results = _merged(
+        act = functools.partial(post_again, self._board)
+        return _merged(
             step.keys, free, left, lambda entries: self._audited.each("post again", entries, act, course=course)
         )
-        return [replace(r, why=f"posted again as {uuids[r.key]}") if r.key in uuids else r for r in results]
 
     def _found(self, keys: Sequence[str], listed: Callable[[], Any]) -> tuple[list[Any], list[Result]]:
         """Entries by key as they are now: nobody saw them, so what a listing may trail is read anew."""
@@ -360,8 +357,8 @@ class Operations(BreakerActs):
         return [entries[key] for key in keys if key in entries], gone
 
     # -- posting ---------------------------------------------------------------------------------------------------
-    def post(self, request: PostRequest) -> list[str]:
-        """Saves a logbook for each job, then posts the job. Returns the jobs' uuids.
+    def post(self, request: PostRequest, *, dry_run: bool = False) -> list[str]:
+        """Saves a logbook for each job, then posts the job. Returns the jobs' uuids; with ``dry_run`` none are made.
 
         :raises UsageError: when the request cannot be meant. :raises ConsoleError: when the board, the store or the
             audit trail does not take it; the line says how many were posted before.
@@ -371,6 +368,8 @@ class Operations(BreakerActs):
             raise ConsoleError(f"Nothing posted: {READ_ONLY}")
         if self._store is None:
             raise UsageError("Posting needs a store for the jobs' flows (example: --store sqlite:////srv/flows.db)")
+        if dry_run:
+            return []
         # Values may be secrets: the audit tells their names only.
         before = {
             "factory": factory,

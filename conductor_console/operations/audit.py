@@ -7,33 +7,41 @@ outcomes: an intent without one is an act that may have been done.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import platformdirs
 
-from conductor_console.clock import iso, utcnow
+from conductor_console.clock import from_iso, iso, utcnow
 from conductor_console.errors import ConsoleError
-from conductor_console.persistence.audit import Intent
+from conductor_console.persistence.audit import AuditRow, Intent
 
 
 class AuditFailed(ConsoleError):
-    """The audit trail cannot be written."""
+    """The audit trail cannot be written, or not be read."""
 
 
 class Audit(Protocol):
-    """Where acts are told. Both calls return when all is durable, and raise when it is not."""
+    """Where acts are told. What writes returns when all is durable, and raises when it is not."""
 
     def begin(self, operator: str, board: str, intents: Sequence[Intent]) -> list[int]:
         """Writes intents and returns the numbers that :meth:`end` wants."""
 
     def end(self, outcomes: Sequence[tuple[int, str]]) -> None:
         """Writes what came of each number."""
+
+    def read(self, limit: int, job: str | None = None) -> list[AuditRow]:
+        """The newest ``limit`` acts, newest first; none where nothing was ever written.
+
+        :param job: only those on jobs whose uuid begins so. :raises StorageFailure, AuditFailed: cannot be read.
+        """
 
 
 class StoreAudit:
@@ -47,6 +55,10 @@ class StoreAudit:
 
     def end(self, outcomes: Sequence[tuple[int, str]]) -> None:
         self._store.audit_end_all(outcomes)
+
+    def read(self, limit: int, job: str | None = None) -> list[AuditRow]:
+        rows: list[AuditRow] = self._store.audit_rows(limit, job)
+        return rows
 
 
 class FileAudit:
@@ -81,6 +93,31 @@ class FileAudit:
         at = iso(utcnow())
         self._write([{"seq": number, "at": at, "outcome": outcome} for number, outcome in outcomes])
 
+    def read(self, limit: int, job: str | None = None) -> list[AuditRow]:
+        """A line that is none of ours, or was cut short, is passed over."""
+        found: dict[int, AuditRow] = {}
+        for line in self._lines():
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                told = json.loads(line)
+                seq = int(told["seq"])
+                if "outcome" in told:
+                    if seq in found:
+                        found[seq] = replace(found[seq], outcome=str(told["outcome"]))
+                elif job is None or str(told["job_uuid"]).startswith(job):
+                    found[seq] = _row(seq, told)
+        # In the order of their writing: numbers are random here, and times are a clock's.
+        return list(found.values())[: -limit - 1 : -1]
+
+    def _lines(self) -> list[bytes]:
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise AuditFailed(f"cannot read the audit file {self.path}: {error.strerror or error}") from error
+        with os.fdopen(handle, "rb") as file:
+            return file.readlines()
+
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         data = b"".join(json.dumps(line, default=str).encode() + b"\n" for line in lines)
         try:
@@ -97,3 +134,17 @@ class FileAudit:
                     os.close(handle)
         except OSError as error:
             raise AuditFailed(f"cannot write the audit file {self.path}: {error.strerror or error}") from error
+
+
+def _row(seq: int, told: Mapping[str, Any]) -> AuditRow:
+    return AuditRow(
+        seq=seq,
+        at=from_iso(told["at"]),
+        operator=told["operator"],
+        board=told["board"],
+        action=told["action"],
+        job_uuid=told["job_uuid"],
+        job_name=told["job_name"],
+        before=dict(told["before"]),
+        outcome=None,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 from taskflow import exceptions as excp
@@ -16,7 +16,8 @@ from taskflow import exceptions as excp
 from conductor_console.clock import iso
 from conductor_console.errors import ConsoleError
 from conductor_console.jobboards.base import BinEntry, Changed, JobEntry
-from conductor_console.masking import masked
+from conductor_console.jobboards.postings import parse
+from conductor_console.operations.again import kept
 from conductor_console.operations.audit import Audit, FileAudit, StoreAudit
 from conductor_console.operations.course import AT_A_TIME, CHUNKS_AT_A_TIME, MANY, NOT_REACHED, Course, chunks
 from conductor_console.persistence.audit import Intent
@@ -40,6 +41,14 @@ class Result:
     name: str
     result: Verdict
     why: str = ""
+    posted: str | None = None
+    """The uuid of the job that was posted by it, if any."""
+
+
+class Posted(str):
+    """What an act gives back that posted a job: its uuid."""
+
+    __slots__ = ()
 
 
 class Audited:
@@ -54,6 +63,13 @@ class Audited:
         self._store = store
         self._audit = audit
         self._read_only = read_only
+
+    @property
+    def trail(self) -> Audit:
+        """Where acts are told. :raises StoreUnreachable: when that has to be asked of a store that does not answer."""
+        if self._audit is None:
+            self._audit = StoreAudit(self._store) if getattr(self._store, "has_audit", False) else FileAudit()
+        return self._audit
 
     def each(
         self,
@@ -101,8 +117,8 @@ class Audited:
             if course.stopped:
                 return _result(entry, "refused", NOT_REACHED)
             try:
-                act(entry)
-                result = _result(entry, "done")
+                came = act(entry)
+                result = _posted(entry, came) if isinstance(came, Posted) else _result(entry, "done")
             except Exception as error:
                 result = _result(entry, verdict(error), line(error))
             course.step()
@@ -176,16 +192,13 @@ class Audited:
 
     def _begin(self, intents: Sequence[Intent]) -> list[int]:
         try:
-            if self._audit is None:
-                self._audit = StoreAudit(self._store) if getattr(self._store, "has_audit", False) else FileAudit()
-            return self._audit.begin(self._operator, self._title, intents)
+            return self.trail.begin(self._operator, self._title, intents)
         except Exception as error:
             raise ConsoleError(f"Nothing done, the audit trail cannot be written: {line(error)}") from error
 
     def _end(self, outcomes: Sequence[tuple[int, str]]) -> str:
         try:
-            assert self._audit is not None
-            self._audit.end(outcomes)
+            self.trail.end(outcomes)
         except Exception as error:
             return f"done, but its outcome is not in the audit trail: {line(error)}"
         return ""
@@ -196,13 +209,23 @@ def _result(entry: JobEntry | BinEntry, result: Verdict, why: str = "") -> Resul
 
 
 def _untold(result: Result, why: str) -> Result:
-    return result if result.why or not why else Result(result.key, result.uuid, result.name, result.result, why)
+    """The result, and that its outcome was not written where that is to be told."""
+    if not why or (result.why and result.result != "done"):
+        return result
+    return replace(result, why=f"{result.why}; {why}" if result.why else why)
+
+
+def _posted(entry: JobEntry | BinEntry, uuid: Posted) -> Result:
+    return replace(_result(entry, "done", f"posted again as {uuid}"), posted=str(uuid))
 
 
 def _intent(action: Action, entry: JobEntry | BinEntry, why: str) -> Intent:
+    before = seen(entry, why)
     if action == "delete" and isinstance(entry, BinEntry):
         action = "purge"
-    return Intent(action, entry.uuid or entry.key, visible(entry.name), seen(entry, why))
+        posting = parse(entry.posting, entry.name)
+        before |= kept(posting, workable=entry.problem is None and entry.uuid is not None)
+    return Intent(action, entry.uuid or entry.key, visible(entry.name), before)
 
 
 def verdict(error: Exception) -> Verdict:
@@ -233,7 +256,7 @@ def seen(entry: JobEntry | BinEntry, why: str) -> dict[str, Any]:
     }
     if isinstance(entry, JobEntry):
         claim = entry.claim
-        told |= {"created_at": iso(entry.created_at), "book": entry.book_uuid, "details": masked(entry.details)}
+        told |= {"created_at": iso(entry.created_at), **kept(entry, workable=entry.workable)}
         if record is not None and record.hold_until is not None:
             told["hold_until"] = iso(record.hold_until)
         if claim is not None:

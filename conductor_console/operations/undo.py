@@ -10,6 +10,7 @@ from typing import Final, Literal
 from taskflow.persistence import models
 
 from conductor_console.jobboards.base import JobEntry, LedgerBoard
+from conductor_console.operations.audited import Posted
 from conductor_console.text import plural, visible
 
 #: How many steps can be undone.
@@ -28,7 +29,7 @@ _LABELS: Final = {
 #: What is not taken back, and why; nothing else is undone in its place.
 FINAL: Final = {
     "release": "a claim that was released is not given back",
-    "purge": "what was purged is gone for good",
+    "purge": "what was purged does not come back; jobs post --again posts a new job like it",
 }
 
 
@@ -73,20 +74,25 @@ class Steps:
             return self._steps.pop() if self._steps else None
 
 
-def post_again(board: LedgerBoard, entry: JobEntry) -> str:
+def post_again(board: LedgerBoard, entry: JobEntry) -> Posted:
     """Posts a deleted job again, with what its posting told, as a new job. Returns its uuid.
 
     :raises ConsoleError, JobFailure: and nothing was posted.
     """
     book = models.LogBook(entry.book_name or "", entry.book_uuid) if entry.book_uuid is not None else None
     job = board.post(entry.name, book=book, details=dict(entry.details), priority=entry.priority)
-    return str(job.uuid)
+    return Posted(job.uuid)
 
 
 def lost(entry: JobEntry) -> str:
     """Why a deleted job is not posted again; empty where it can be."""
     if entry.claim is not None:
-        return f"{visible(entry.claim.owner, 80)} held it when it was deleted, and may run its flow still"
+        return held(entry.claim.owner)
     if not entry.workable:
         return "its posting was none that could be worked on"
     return ""
+
+
+def held(owner: str) -> str:
+    """What speaks against posting a job again that somebody held when it was deleted."""
+    return f"{visible(owner, 80)} held it when it was deleted, and may run its flow still"

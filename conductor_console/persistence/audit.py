@@ -93,9 +93,14 @@ def end(connection: sa.Connection, outcomes: Sequence[tuple[int, str]]) -> None:
         raise excp.NotFound(f"no audit {which}")
 
 
-def read(connection: sa.Connection, limit: int) -> list[AuditRow]:
-    """The newest ``limit`` acts, newest first."""
+def read(connection: sa.Connection, limit: int, job: str | None = None) -> list[AuditRow]:
+    """The newest ``limit`` acts, newest first.
+
+    :param job: only those on jobs whose uuid begins so.
+    """
     query = sa.select(schema.audit).order_by(schema.audit.c.seq.desc()).limit(limit)
+    if job is not None:
+        query = query.where(schema.audit.c.job_uuid.startswith(job, autoescape=True))
     found = []
     for row in connection.execute(query):
         columns = schema.plain(row)

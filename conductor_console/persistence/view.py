@@ -89,9 +89,12 @@ class StoredView(base.Backend):
         with self.reading("looking for a flow") as connection:
             return rows.resolve(connection, uuid, journal=has_journal)
 
-    def audit_rows(self, limit: int = 100) -> list[AuditRow]:
-        """The newest acts, newest first; none where there is no audit trail."""
+    def audit_rows(self, limit: int = 100, job: str | None = None) -> list[AuditRow]:
+        """The newest acts, newest first; none where there is no audit trail.
+
+        :param job: only those on jobs whose uuid begins so.
+        """
         if not self.has_audit:
             return []
         with self.reading("reading the audit trail") as connection:
-            return audit.read(connection, limit)
+            return audit.read(connection, limit, job)

@@ -188,7 +188,7 @@ def test_a_deleted_job_is_posted_again_as_a_new_one(
         first.name, first.priority, first.details, first.book_uuid, first.book_name,
     )  # fmt: skip
     assert next(one for one in board.iterjobs() if one.uuid == uuid).book.uuid == first.book_uuid
-    assert [(row.action, row.outcome) for row in store.audit_rows(1)] == [("post again", "done")]
+    assert [(row.action, row.outcome) for row in store.audit_rows(1)] == [("post again", f"done: {undone.why}")]
     # What cannot be had again is not tried for ever.
     assert ops.can_undo == ""
 
@@ -200,7 +200,10 @@ def test_what_is_final_is_told_as_such_and_nothing_else_is_undone_in_its_place(
     ops.bin([first, second])
     ops.delete([in_bin(board, second.key)])
     (refused,) = ops.undo()
-    assert (refused.result, refused.why) == ("refused", "what was purged is gone for good")
+    assert (refused.result, refused.why) == (
+        "refused",
+        "what was purged does not come back; jobs post --again posts a new job like it",
+    )
     assert verdicts(ops.undo()) == ["done", "gone"]
 
 
