@@ -11,14 +11,16 @@ from conductor_console.console.frame import Progress
 from conductor_console.console.screens.confirm import ConfirmScreen, Question
 from conductor_console.console.screens.pager import PagerScreen
 from conductor_console.console.words import jobs, result_lines, told, traceback_lines
-from conductor_console.jobboards.base import BinEntry
+from conductor_console.errors import ConsoleError, Unreachable
+from conductor_console.jobboards.base import BinEntry, JobEntry
 from conductor_console.observatory.snapshot import JobView
-from conductor_console.operations import Course, Result
+from conductor_console.operations import Course, Past, Result
 from conductor_console.operations.breaking import Closing
 
 if TYPE_CHECKING:
     from conductor_console.console.app import ConsoleApp
     from conductor_console.console.sources import Crew, Hand, OpenReplay
+    from conductor_console.replay.tape import Tape
 
 #: Seconds our conductors get to let their jobs go before the console leaves anyway.
 STOP_TIMEOUT: Final = 10.0
@@ -133,17 +135,30 @@ class Acts:
             )
 
     def undo(self) -> None:
-        """Takes the last act back."""
+        """Takes the last act back; where this session did nothing, asks whether to undo an earlier one's deletion."""
         if not self._may((None,)):
             return
         label = self._hand.can_undo
         if not label:
-            self._app.say("Nothing to undo", "soft")
+            run_aside(self._app, "deleted-before", self._hand.deleted_before, self._undo_earlier)
             return
         self._do("undo", lambda course: self._hand.undo(course), label)
 
+    def _undo_earlier(self, pasts: list[Past]) -> None:
+        """Asks whether to post again what an earlier session deleted: only that against which nothing speaks."""
+        free = [past for past in pasts if not past.cautions]
+        if not free:
+            more = f"; of {jobs(len(pasts))} deleted earlier, jobs post --again tells more" if pasts else ""
+            self._app.say(f"Nothing to undo{more}", "soft")
+            return
+        question = questions.posting_again(free, self._app.now(), len(pasts) - len(free))
+        self._perhaps(question, "again", lambda course: self._hand.post_again(free, course=course))
+
     def close_breaker(self) -> None:
         """Closes the circuit breaker; where it is open for the store, that is asked first."""
+        if self._app.frame.snapshot.breaker is None:
+            self._app.say("The circuit breaker is closed: there is nothing to close", "soft")
+            return
         if not self._may((None,)):
             return
 
@@ -202,6 +217,9 @@ class Acts:
 
     def stop(self) -> None:
         """Begins nothing more of what is under way."""
+        if not self._under_way:
+            self._app.say("Nothing is under way that could be stopped", "soft")
+            return
         for course in list(self._under_way):
             course.stop()
         self._app.deliver()
@@ -293,16 +311,18 @@ class Acts:
         return self._crew
 
     # -- replay ----------------------------------------------------------------------------------------------------
-    def replay(self, uuid: str | None, name: str) -> None:
+    def replay(self, entry: JobEntry, name: str) -> None:
         """Loads what the store knows of a job, then shows it."""
         open_replay = self._open_replay
+        # Of a job that only TaskFlow's conductors ran, the store knows no more than its flow.
+        known = [uuid for uuid in (entry.uuid, entry.flow_uuid, entry.book_uuid) if uuid is not None]
         if open_replay is None:
             self._app.say("A replay needs the flows' store: start with --store URL", "amber")
-        elif uuid is None:
+        elif not known:
             self._app.say(f"{name} has no uuid, so no flow can be found", "amber")
         else:
             self._app.say(f"Loading the replay of {name}", "soft")
-            run_aside(self._app, "replay", lambda: open_replay(uuid), self._app.show_tape)
+            run_aside(self._app, "replay", lambda: _first(open_replay, known), self._app.show_tape)
 
     # -- leaving ---------------------------------------------------------------------------------------------------
     def leave(self) -> None:
@@ -323,3 +343,15 @@ class Acts:
         number = f"{len(workers)} conductor{'s' if len(workers) != 1 else ''}"
         self._app.say(f"Stopping {number}{letting}; q again leaves at once", "amber", stays=True)
         run_aside(self._app, "leave", lambda: crew.stop(STOP_TIMEOUT), lambda _: self._app.exit())
+
+
+def _first(open_replay: OpenReplay, known: Sequence[str]) -> Tape:
+    """The replay of the first of some uuids that the store knows. :raises ConsoleError: when it knows none."""
+    for uuid in known[:-1]:
+        try:
+            return open_replay(uuid)
+        except Unreachable:
+            raise
+        except ConsoleError:
+            continue
+    return open_replay(known[-1])

@@ -16,11 +16,14 @@ def _key(key: str, action: str, word: str, tells: str, shown: str = "", *, show:
 
 OPEN: Final = _key("enter", "open", "open", "Open the job: posting, claim, attempts, causes")
 MARK: Final = _key("space", "mark", "mark", "Mark for what comes next, or take the mark off")
+MARK_ALL: Final = _key("a", "mark_all", "mark all", "Mark all that are listed, or take these marks off", show=False)
 FILTER: Final = _key("slash", "filter", "filter", "Filter: state:held fails:>3 !owner:c1 or any text; esc clears", "/")
 RETRY: Final = _key("R", "retry", "retry", "Retry now: end the hold")
 BIN: Final = _key("d", "bin", "bin", "Move to the bin; asks when one is claimed")
 DELETE: Final = _key("D", "delete", "delete", "Delete for good; always asks")
-UNDO: Final = _key("u", "undo", "undo", "Undo the last act: what left comes back, what came goes again")
+UNDO: Final = _key(
+    "u", "undo", "undo", "Undo the last act; none in this session: post again what an earlier one deleted"
+)
 LIST: Final = _key("enter", "open", "list its jobs", "List its jobs in the first view, as a filter")
 TRACEBACK: Final = _key("t", "traceback", "traceback", "The full traceback, where the store has one")
 HOLD: Final = _key("H", "hold", "hold", "Hold for an hour; it binds our conductors alone", show=False)

@@ -10,6 +10,7 @@ from conductor_console.console.screens.confirm import Choice, Listed, Question
 from conductor_console.console.words import held_for, jobs, next_try, seconds_between, who
 from conductor_console.jobboards.base import BinEntry
 from conductor_console.observatory.snapshot import JobView
+from conductor_console.operations import Past
 from conductor_console.operations.course import purge_word
 from conductor_console.text import age, visible
 
@@ -120,6 +121,34 @@ def purging(targets: Sequence[BinEntry], now: datetime, hidden: int = 0) -> Ques
         advice=_hidden(hidden),
         choices=(CANCEL, Choice("purge", f"Purge {jobs(count)}", "danger")),
         typed=purge_word([visible(entry.name) for entry in targets]),
+    )
+
+
+def posting_again(targets: Sequence[Past], now: datetime, left: int = 0) -> Question:
+    """Before jobs that an earlier session deleted are posted again.
+
+    :param left: so many more were deleted with them, and something speaks against posting those again.
+    """
+    count = len(targets)
+    more = (
+        (f"{left:,} more deleted with {'it' if count == 1 else 'them'} left out: see jobs post --again.",)
+        if left
+        else ()
+    )
+    return Question(
+        title=f"Post {_those(count)} again?",
+        corner=("deleted in an earlier session", "soft"),
+        listed=[
+            Listed(
+                STANDINGS["waiting"],
+                visible(past.entry.name),
+                "nobody",
+                f"deleted {age(seconds_between(past.entry.created_at, now))} ago",
+            )
+            for past in targets
+        ],
+        advice=(*more, "As new jobs, with the name, priority, details and logbook that they had."),
+        choices=(CANCEL, Choice("again", f"Post {jobs(count)} again", "mild")),
     )
 
 

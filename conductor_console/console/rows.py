@@ -201,6 +201,14 @@ class Rows(Generic[T]):
             else:
                 self.marks[key] = None
 
+    def toggle_all(self) -> None:
+        """Marks every row of the list; where all of them are marked, takes these marks off."""
+        listed = dict.fromkeys(map(self._key, self._items))
+        if listed.keys() <= self.marks.keys():
+            self.marks = {key: None for key in self.marks if key not in listed}
+        else:
+            self.marks |= listed
+
     def _into_sight(self) -> None:
         self.top = max(min(self.top, self.index), self.index - self.height + 1, 0)
         self.top = self._bounded(self.top, len(self.shown))

@@ -119,6 +119,7 @@ _DONE: Final = {
     "hold": "held for an hour",
     "release": "released, open to the next conductor",
     "undo": "undone",
+    "again": "posted again, as new jobs",
 }
 GERUNDS: Final = {
     "bin": "Moving to the bin",
@@ -129,13 +130,14 @@ GERUNDS: Final = {
     "hold": "Holding",
     "release": "Releasing claims",
     "undo": "Undoing",
+    "again": "Posting again",
 }
 _TROUBLE: Final = {"changed": "changed under you", "gone": "gone already", "refused": "refused"}
 _UNDONE_BY: Final = {
     "bin": ", u undoes it",
     "restore": ", u undoes it",
     "retry": ", u undoes it",
-    "hold": ", u undoes it",
+    "hold": ", u undoes it; it binds our conductors alone",
     "delete": ", u posts anew",
 }
 
@@ -160,12 +162,19 @@ def told(verb: str, results: Sequence[Result], label: str = "") -> tuple[str, st
     for phrase, those in trouble.items():
         if those:
             # Where there are several kinds, no line holds the reasons of all.
-            why = next((result.why for result in those if result.why and kinds == 1), "")
+            why = next((_reason(result) for result in those if result.why and kinds == 1), "")
             parts.append(f"{len(those):,} {phrase}" + (f": {why}" if why else ""))
     if len(results) - len(done) > 1:
         parts.append("o tells each")
     refused = any(result.result == "refused" for result in results if result.why != NOT_REACHED)
     return "; ".join(parts) or "Nothing to do", "red" if refused else "text" if done else "amber"
+
+
+def _reason(result: Result) -> str:
+    """Why it was not done, without what stands before it anyway: that the job changed."""
+    return (
+        result.why.partition(f" {_TROUBLE[result.result]}: ")[2] if result.result == "changed" else ""
+    ) or result.why
 
 
 _TROUBLE_FIRST: Final = ("refused", "changed", "gone", "done")
@@ -179,7 +188,7 @@ def _trouble(result: Result) -> tuple[int, bool]:
 def result_lines(results: Sequence[Result]) -> Iterator[str]:
     """What came of each job, one a line: what was not done comes first."""
     for result in sorted(results, key=_trouble):
-        why = f"  {result.why}" if result.why else ""
+        why = f"  {_reason(result)}" if result.why else ""
         yield f"{result.result:<8} {result.name}  {result.uuid or result.key}{why}"
 
 

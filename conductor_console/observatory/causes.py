@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from conductor_console.observatory.views import clean_cause
 from conductor_console.text import visible
 
 T = TypeVar("T")
+
+_PID: Final = re.compile(r":\d+$")
 
 WINDOW: Final = timedelta(hours=1)
 #: Seconds that one bar of a cause's hour stands for.
@@ -49,7 +52,7 @@ class Causes:
 
     def add(self, job: str, cause: Cause, at: datetime, who: str = "") -> None:
         """A failure of ``job`` at ``at`` (local clock), on the conductor ``who`` where that is known."""
-        cause, who = clean_cause(cause), visible(who, 120)
+        cause, who = clean_cause(cause), conductor(who)
         moment = at.timestamp()
         group = self._groups.setdefault(cause.fingerprint, _Group(cause, moment, moment))
         if moment >= group.newest:
@@ -83,6 +86,11 @@ class Causes:
             views.sort(key=lambda view: (-view.count, -view.last.timestamp(), view.fingerprint))
             self._views = tuple(views)
         return self._views
+
+
+def conductor(who: str) -> str:
+    """A conductor, whichever process of its host it lives in now: ``c1@host:4121`` is ``c1@host``."""
+    return visible(_PID.sub("", who), 120)
 
 
 def _less(counts: dict[T, int], key: T) -> None:

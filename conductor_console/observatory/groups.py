@@ -9,8 +9,9 @@ from datetime import datetime
 
 from conductor_console.jobboards.attempts import FAILURES, Attempt, Cause
 from conductor_console.jobboards.base import BinEntry
+from conductor_console.observatory.causes import conductor
 from conductor_console.observatory.snapshot import CauseView, JobView, Snapshot
-from conductor_console.observatory.views import clean_attempt, clean_cause
+from conductor_console.observatory.views import clean_cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _group(fingerprint: str, heard: _Heard | None, recent: CauseView | None, lef
     else:
         error = attempts[-1].error
         assert error is not None
-        told = Counter(clean_attempt(one).who for one in attempts if one.outcome in FAILURES)
+        told = Counter(conductor(one.who) for one in attempts if one.outcome in FAILURES)
         example, conductors = clean_cause(error), tuple(told.most_common())
     return CauseGroup(
         fingerprint=fingerprint,

@@ -146,6 +146,7 @@ class Guard:
         deadline = None if patience is None else time.monotonic() + patience
         try:
             self._watcher.start()
+            self._breaker_moved()
             self._look_at_all()
             next_tick = time.monotonic() + TICK
             while deadline is None or ((self._armed or self._orphans) and time.monotonic() < deadline):

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from conductor_console.jobboards.attempts import FAILURES, Attempt, Cause
+from conductor_console.jobboards.common import identity
 from conductor_console.observatory.causes import WINDOW, Causes
 
 Source = Literal["record", "fleet", "removal"]
@@ -62,8 +63,8 @@ class Closings:
             self._add("record", job, attempt.who, at, attempt.outcome, attempt.error, now, attempt.n)
 
     def from_fleet(self, job: str, who: str, at: datetime, outcome: str, cause: Cause | None, now: datetime) -> None:
-        """An attempt that a conductor of this process closed."""
-        self._add("fleet", job, who, at, outcome, cause, now)
+        """An attempt that a conductor of this process, or of its worker processes, closed."""
+        self._add("fleet", job, identity(who), at, outcome, cause, now)
 
     def from_removal(self, job: str, at: datetime, outcome: str, now: datetime) -> None:
         """A job that somebody consumed."""

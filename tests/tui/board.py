@@ -23,7 +23,7 @@ from conductor_console.observatory.snapshot import (
     Snapshot,
 )
 from conductor_console.observatory.views import Limits, job_view, sort_key
-from conductor_console.operations import Course, Result
+from conductor_console.operations import Course, Past, Result
 from conductor_console.operations.course import NOT_REACHED
 
 NOW = datetime(2026, 3, 14, 3, 14, 7, tzinfo=UTC)
@@ -391,3 +391,9 @@ class RecordedHand:
         self.calls.append(("undo", []))
         self.can_undo = ""
         return [Result("key", None, "name", "done")]
+
+    def deleted_before(self) -> list[Past]:
+        return []
+
+    def post_again(self, pasts: Sequence[Past], course: Course | None = None) -> list[Result]:
+        return self._did("post again", [past.entry for past in pasts], course)

@@ -41,11 +41,15 @@ async def test_an_open_breaker_is_a_banner_until_it_is_closed(breaker: Breaker, 
         await at.deliver()
         assert "Breaker open" not in at.text
         await at.press("c")
+        assert "The circuit breaker is closed: there is nothing to close" in at.text
         assert len(at.hand.calls) == 1
 
 
 async def test_on_a_small_screen_it_is_told_as_well() -> None:
     source = FrozenSource()
     source.show(replace(picture(), breaker=MANY))
+    async with desk(source, size=(80, 24)) as at:
+        assert "Breaker open 2m: 14 jobs fail with StorageFailure   c closes it" in at.text
+        assert "While the breaker is open no failure counts, nothing is binned" in at.text
     async with desk(source, size=(60, 20)) as at:
         assert "Breaker open 2m: 14 jobs fail" in at.text

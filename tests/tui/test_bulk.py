@@ -67,6 +67,42 @@ async def test_x_stops_it_and_what_was_done_stays_done() -> None:
         assert "What came of" not in at.text
 
 
+async def test_all_that_a_filter_lists_are_marked_and_acted_upon_at_once() -> None:
+    async with desk(many()) as at:
+        await at.press("slash", *"sick-1", "enter", "a")
+        assert "* 10 marked" in at.text
+        await at.press("a")
+        assert "marked" not in at.text
+        await at.press("space", "a", "escape", "d")
+        await at.until(lambda: "10 moved to the bin, u undoes it" in at.text, "the notice")
+        ((verb, names),) = at.hand.calls
+        assert (verb, sorted(names)) == ("bin", [f"sick-{n}" for n in range(10, 20)])
+        await at.press("4", "a", "r")
+        await at.until(lambda: "2 restored, u undoes it" in at.text, "the restoring")
+
+
+async def test_the_whole_reason_is_told_however_narrow_the_screen() -> None:
+    hand = RecordedHand()
+    under = "job sick-n changed under you: it is claimed now"
+    why = f"no rights to move it: {'the right to write is needed on ' * 5}its parent"
+    hand.answer = {one.name: ("changed", under) for one in JOBS}
+    async with desk(many(), hand=hand, size=(80, 24)) as at:
+        await at.press("d")
+        await at.until(lambda: "1 changed under you: it is claimed now" in at.text, "the notice")
+        hand.answer |= {one.name: ("refused", why) for one in JOBS[:20]}
+        await at.press("a", "d")
+        await at.until(lambda: "o tells each" in at.text, "what came of all")
+        await at.press("o")
+        told = " ".join(line.split("│")[1] for line in at.text.splitlines() if line.count("│") == 2)
+        assert "is needed on its parent" in " ".join(told.split())
+        await at.press("end")
+        assert "-30 of 30" in at.text
+        assert "changed under you" not in at.text.splitlines()[-4]
+        assert at.line(f"changed  {JOBS[29].name}").rstrip(" │").endswith("  it is claimed")
+        await at.press("up", "up")
+        assert "-30 of 30" not in at.text
+
+
 async def test_quitting_finishes_what_is_under_way_first() -> None:
     hand = gated()
     assert hand.gate is not None
@@ -81,7 +117,9 @@ async def test_quitting_finishes_what_is_under_way_first() -> None:
 
 async def test_a_short_act_shows_no_bar_and_nothing_to_stop() -> None:
     async with desk(many()) as at:
-        await at.press("x", "o")
+        await at.press("x")
+        assert "Nothing is under way that could be stopped" in at.text
+        await at.press("o")
         assert "Nothing was done yet" in at.text
         await at.press("d")
         await at.until(lambda: "1 moved to the bin" in at.text, "the notice")

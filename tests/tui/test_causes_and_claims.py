@@ -212,5 +212,6 @@ async def test_what_nobody_holds_has_no_claim_to_release_and_can_be_held() -> No
         await at.press("U")
         assert "there is no claim to release" in at.text
         await at.press("H")
-        await at.until(lambda: "1 held for an hour, u undoes it" in at.text, "the notice")
+        said = "1 held for an hour, u undoes it; it binds our conductors alone"
+        await at.until(lambda: said in at.text, "the notice")
         assert at.hand.calls == [("hold", ["healthy"])]

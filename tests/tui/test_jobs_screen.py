@@ -105,7 +105,7 @@ async def test_d_moves_an_unclaimed_job_to_the_bin_at_once_and_u_undoes_it() -> 
         await at.press("u")
         await at.until(lambda: "1 undone" in at.text, "the undoing")
         await at.press("u")
-        assert "Nothing to undo" in at.text
+        await at.until(lambda: "Nothing to undo" in at.text, "the notice")
 
 
 async def test_d_asks_when_somebody_holds_the_job() -> None:
@@ -390,11 +390,28 @@ async def test_the_help_is_made_from_the_keys_that_act() -> None:
         assert "Sort by the next column" in at.text
         assert "More, fewer conductors" in at.text
         assert "fails again and again" in at.text
+        assert "Close the open circuit breaker" in at.text
+        assert "Stop what is being done to many jobs" in at.text
+        assert "Mark all that are listed" in at.text
         await at.press("escape")
         assert "always asks" not in at.text
         await at.press("4", "question_mark")
         assert "Put back on the board" in at.text
         assert "always asks" not in at.text
+
+
+async def test_the_help_cuts_nothing_where_there_is_little_room() -> None:
+    async with desk(size=(80, 24)) as at:
+        await at.press("question_mark")
+        seen = at.text
+        for _ in range(6):
+            await at.press("pagedown")
+            seen += at.text
+        dialog = [line.split("│")[1] for line in seen.splitlines() if line.count("│") == 2]
+        assert not [line for line in dialog if "⋯" in line]
+        told = " ".join(" ".join(dialog).split())
+        assert "it binds our conductors alone" in told
+        assert "Conductors, Events" in told
 
 
 async def test_changing_views_keeps_where_one_was() -> None:

@@ -55,3 +55,22 @@ async def test_a_cause_is_traced_binned_as_a_group_and_all_of_it_taken_back(tmp_
             assert len(jobs) == 2
             assert len(set(jobs) & before) == 1
             assert sorted(job.name for job in jobs.values()) == ["sick-1", "sick-2"]
+
+
+async def test_what_an_earlier_session_deleted_is_posted_again(tmp_path: Path) -> None:
+    board, store = f"sqlite:///{tmp_path / 'board.db'}", f"sqlite:///{tmp_path / 'flows.db'}"
+    with open_workplace(board, store_url=store, access="own") as place:
+        place.operations.post(PostRequest("tests.flows:storage_failure", "sick", count=2))
+        place.operations.delete(list(place.board.listing().jobs.values()))
+    with open_workplace(board, store_url=store, access="own", watch=True) as place:
+        assert place.observatory is not None
+        app = ConsoleApp(place.observatory, place.operations, operator="anna")
+        async with app.run_test(size=(120, 36)) as pilot:
+            at = Driven(app, pilot)
+            await at.press("u")
+            await at.until(lambda: "Post these 2 jobs again?" in at.text, "the question")
+            await at.press("tab", "enter")
+            await at.until(lambda: "2 posted again, as new jobs" in at.text, "the notice")
+            assert sorted(job.name for job in place.board.listing().jobs.values()) == ["sick-1", "sick-2"]
+            await at.press("u")
+            await at.until(lambda: "Nothing to undo" in at.text, "nothing more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from conductor_console.console.app import ConsoleApp
 from conductor_console.errors import ConsoleError
 from conductor_console.observatory.snapshot import EventView
 from conductor_console.replay.tape import Tape
-from tests.tui.board import FIRST, NOW, FrozenSource, RecordedHand, ago, job, picture
+from tests.tui.board import FIRST, NOW, FrozenSource, RecordedHand, ago, conductor, job, picture
 from tests.tui.driving import Desk, Driven, desk
 
 
@@ -105,6 +105,18 @@ async def test_conductors_are_scaled_and_paused() -> None:
         assert "runs elsewhere" in at.text
 
 
+async def test_what_a_conductor_died_of_is_told_where_its_column_is_narrow() -> None:
+    note = "its process was killed (SIGKILL), another follows in 2 s"
+    told = (conductor("w1", "here", 1), conductor("w2", "here", 0, "crashed", 1, note))
+    source = FrozenSource()
+    source.show(replace(picture(), conductors=told))
+    async with desk(source, size=(80, 24)) as at:
+        await at.press("5")
+        assert note not in at.text
+        await at.press("down")
+        assert f"w2: {note}" in at.text
+
+
 async def test_without_conductors_of_its_own_a_console_says_that_it_only_watches() -> None:
     async with desk() as at:
         await at.press("plus", "P")
@@ -147,6 +159,23 @@ async def test_a_replay_is_loaded_aside_and_shown() -> None:
         assert asked == [FIRST.key]
         await at.press("escape")
         assert len(at.app.screen_stack) == 1
+
+
+async def test_what_only_taskflows_conductors_ran_is_replayed_by_its_flow() -> None:
+    asked: list[str] = []
+
+    def open_replay(uuid: str) -> Tape:
+        asked.append(uuid)
+        if uuid != "the-flow":
+            raise ConsoleError("no flow, logbook or job of that uuid")
+        return Tape("sqlite", "book", (), (), True, NOW, NOW)
+
+    theirs = job("theirs")
+    theirs = replace(theirs, entry=replace(theirs.entry, details={"flow_uuid": "the-flow"}))
+    async with desk(FrozenSource(picture((theirs,))), open_replay=open_replay) as at:
+        await at.press("p")
+        await at.until(lambda: len(at.app.screen_stack) == 2, "the replay")
+        assert asked == [theirs.key, "the-flow"]
 
 
 async def test_a_replay_that_cannot_be_had_is_one_line() -> None:

@@ -8,9 +8,11 @@ from taskflow.jobs.base import JobPriority
 
 from conductor_console.jobboards.attempts import Attempt, AttemptRecord, Cause, make_cause
 from conductor_console.jobboards.base import BinEntry, Connection, JobEntry, Listing
+from conductor_console.jobboards.common import identity
 from conductor_console.observatory.build import Builder, build_snapshot
 from conductor_console.observatory.causes import Causes
 from conductor_console.observatory.groups import cause_groups
+from conductor_console.observatory.rates import Closings
 from conductor_console.observatory.snapshot import Snapshot
 from conductor_console.observatory.views import Limits
 
@@ -63,7 +65,7 @@ def test_groups_tell_jobs_conductors_and_times() -> None:
     # What failed longer ago than an hour is none of the hour's count, but tells since when it goes on.
     assert (port.count, port.affected, port.left) == (4, 3, 0)
     assert (port.first, port.last) == (ago(130), ago(1))
-    assert dict(port.conductors) == {"c1@h:1": 2, "c2@h:2": 2}
+    assert dict(port.conductors) == {"c1@h": 2, "c2@h": 2}
     assert sum(count for _, count in port.bars) == port.count
     # A job that was forgiven is none that fails, though it is told of in the hour; nor has it left.
     assert [job.key for job in disk.jobs] == ["c"]
@@ -74,7 +76,21 @@ def test_a_cause_that_is_quiet_for_an_hour_is_told_from_its_jobs_alone() -> None
     (group,) = cause_groups(snapshot(entry("a", record("a", (70, "c1@h:1", PORT), (90, "c2", PORT)))))
     assert (group.count, group.affected, group.bars) == (0, 1, ())
     assert (group.first, group.last) == (ago(90), ago(70))
-    assert dict(group.conductors) == {"c1@h:1": 1, "c2": 1}
+    assert dict(group.conductors) == {"c1@h": 1, "c2": 1}
+
+
+def test_a_conductor_that_was_started_anew_and_one_of_ours_are_one_conductor() -> None:
+    told = record("a", (1, "c1@h:2", PORT), (5, "c1@h:1", PORT))
+    quiet = record("b", (70, "c9@h:2", DISK), (90, "c9@h:1", DISK))
+    port, disk = cause_groups(snapshot(entry("a", told), entry("b", quiet)))
+    assert (port.conductors, disk.conductors) == ((("c1@h", 2),), (("c9@h", 2),))
+    causes = Causes()
+    closings = Closings(causes)
+    # Of a conductor of this process it is heard by its short name, with or before the record.
+    closings.from_fleet("a", "w1", ago(2), "abandoned", PORT, NOW)
+    closings.from_record("a", record("a", (2, identity("w1"), PORT), (9, identity("w1"), PORT)).history, NOW, 0)
+    (view,) = causes.views()
+    assert view.conductors == ((identity("w1").rpartition(":")[0], 2),)
 
 
 def test_jobs_of_a_cause_that_left_the_board_are_counted() -> None:

@@ -72,7 +72,7 @@ class JobsView(FilteredScreen):
     def action_replay(self) -> None:
         job = self.table.rows.current
         if job is not None:
-            self.console_app.acts.replay(job.entry.uuid, job.name)
+            self.console_app.acts.replay(job.entry, job.name)
 
     def action_copy(self) -> None:
         rows = [row_text(job) for job in self._targets()]

@@ -77,9 +77,9 @@ class BinTable(FilteredTable[BinEntry]):
 
     def _columns(self, cells: int) -> tuple[int, int, int, int]:
         """Cells of the name, and where ``binned``, ``by`` and ``why`` begin."""
-        name = 36 if cells >= 100 else 26
-        binned = 3 + name + 2
-        return name, binned, binned + 9, binned + 9 + (19 if cells >= 100 else 12)
+        if cells >= 100:
+            return 36, 41, 50, 69
+        return 24, 29, 37, 48
 
     def _cause_at(self, cells: int) -> int:
         """Where the last cause begins; 0 where there is no room for it."""
@@ -159,6 +159,7 @@ class BinScreen(FilteredScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         keys.RESTORE,
         keys.MARK,
+        keys.MARK_ALL,
         keys.FILTER,
         keys.PURGE,
         keys.REPLAY,
@@ -204,7 +205,7 @@ class BinScreen(FilteredScreen):
     def action_replay(self) -> None:
         entry = self.table.rows.current
         if entry is not None:
-            self.console_app.acts.replay(entry.uuid, visible(entry.name))
+            self.console_app.acts.replay(self.table.view_of(entry).entry, visible(entry.name))
 
     def action_copy(self) -> None:
         rows = [

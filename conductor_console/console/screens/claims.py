@@ -117,6 +117,7 @@ class ClaimsScreen(JobsView):
     BINDINGS: ClassVar[list[BindingType]] = [
         keys.OPEN,
         keys.MARK,
+        keys.MARK_ALL,
         keys.FILTER,
         keys.BIN,
         keys.DELETE,

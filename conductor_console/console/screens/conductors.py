@@ -11,13 +11,15 @@ from textual.binding import BindingType
 from conductor_console.console import keys
 from conductor_console.console.frame import Frame
 from conductor_console.console.glyphs import CONDUCTORS, shape
+from conductor_console.console.messages import CursorMoved
 from conductor_console.console.paint import Line
 from conductor_console.console.rows import Ghost
 from conductor_console.console.screens.view import ViewScreen
+from conductor_console.console.widgets.footer import Notice
 from conductor_console.console.widgets.keyed_table import KeyedTable
 from conductor_console.console.words import seconds_between
 from conductor_console.observatory.snapshot import ConductorView
-from conductor_console.text import age, elide_end, elide_front, elide_middle
+from conductor_console.text import age, elide_end, elide_front, elide_middle, width
 
 _NAME, _PLACE, _JOBS, _SINCE, _NOTE = 14, 34, 56, 64, 67
 
@@ -77,6 +79,19 @@ class ConductorsScreen(ViewScreen):
 
     def body(self) -> ComposeResult:
         yield ConductorsTable()
+
+    def on_mount(self) -> None:
+        self.query_one(Notice).standing = self._note
+
+    def _note(self) -> tuple[str, str]:
+        """The chosen one's note, where its column is too narrow for it."""
+        chosen = self.query_one(ConductorsTable).rows.current
+        cut = chosen is not None and width(chosen.note) > self.size.width - _NOTE - 1
+        return (f"{chosen.name}: {chosen.note}" if chosen is not None and cut else ""), "soft"
+
+    def on_cursor_moved(self, message: CursorMoved) -> None:
+        message.stop()
+        self.query_one(Notice).redraw()
 
     def action_pause(self) -> None:
         chosen = self._ours("paused")

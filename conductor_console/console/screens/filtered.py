@@ -45,6 +45,9 @@ class FilteredScreen(ViewScreen):
         said = f"Filter {repr_of(table.chosen)}: {table.shown:,} of {table.total:,}"
         return (said if typing else f"{said}; esc clears it"), "soft"
 
+    def action_mark_all(self) -> None:
+        self.filtered.toggle_all()
+
     # -- typing ----------------------------------------------------------------------------------------------------
     def action_filter(self) -> None:
         self.query_one("#filter").display = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import ClassVar, Final
 
 from textual.app import ComposeResult
@@ -12,6 +13,7 @@ from textual.screen import ModalScreen
 
 from conductor_console.console.frame import Frame
 from conductor_console.console.glyphs import STANDINGS, ascii_only, shape
+from conductor_console.console.keys import STOP
 from conductor_console.console.paint import Line
 from conductor_console.console.widgets.panel import Panel
 from conductor_console.observatory.snapshot import Standing
@@ -38,21 +40,22 @@ class _Keys(Panel):
 
     def move(self, by: int) -> None:
         """Scrolls."""
-        self._top = max(0, min(self._top + by, len(self._all(self.size.width)) - self.size.height))
+        self._top = max(0, min(self._top + by, len(self.told(self.size.width)) - self.size.height))
         self.redraw()
 
     def lines(self, _frame: Frame, width: int) -> Sequence[Line]:
-        drawn, height = self._all(width), self.size.height
+        drawn, height = self.told(width), self.size.height
         if len(drawn) > height:
             drawn[0] = Line().section("Keys", "down for more, esc closes this", end=width)
         return drawn[:1] + drawn[self._top + 1 : self._top + height]
 
-    def _all(self, width: int) -> list[Line]:
+    def told(self, width: int) -> list[Line]:
+        """All of it, in lines of so many cells; what a key does is never cut."""
         drawn = [Line().section("Keys", "esc closes this", end=width)]
         for key, tells in described(self._told):
-            drawn.append(
-                Line().gap(1).put(key, "accent", bold=True).to(17).put(elide_end(tells, width - 18, shape("⋯")))
-            )
+            first, *more = wrap(tells, max(20, width - 18))
+            drawn.append(Line().gap(1).put(key, "accent", bold=True).to(17).put(first))
+            drawn += [Line().to(17).put(part) for part in more]
         drawn += [Line(), Line().section("States", end=width)]
         for standing, meaning in MEANINGS.items():
             line = Line().gap(1).sign(STANDINGS[standing])
@@ -63,8 +66,8 @@ class _Keys(Panel):
 def described(bindings: Sequence[Binding]) -> list[tuple[str, str]]:
     """Keys and what they do; those of which the same is told stand on one line."""
     keys: dict[str, list[str]] = {}
-    # What the footer shows comes first here too.
-    for binding in sorted(bindings, key=lambda binding: not binding.show):
+    # What the footer always shows comes first here too.
+    for binding in sorted(bindings, key=lambda binding: not binding.show or binding.action == STOP.action):
         if binding.tooltip:
             shown = shape(binding.key_display or binding.key)
             names = keys.setdefault(binding.tooltip, [])
@@ -97,8 +100,9 @@ class HelpScreen(ModalScreen[None]):
 
     def on_resize(self) -> None:
         size, dialog = self.app.size, self.query_one("#dialog")
-        dialog.styles.width = min(78, size.width - 4)
-        dialog.styles.height = min(len(described(self._told)) + len(MEANINGS) + 7, size.height - 2)
+        dialog.styles.width = width = min(78, size.width - 4)
+        # A border, and an empty line or two cells within it.
+        dialog.styles.height = min(len(self.query_one(_Keys).told(width - 6)) + 4, size.height - 2)
 
     def take(self, frame: Frame) -> None:
         """Hands the frame on."""

@@ -266,7 +266,7 @@ class JobScreen(ViewScreen):
         self.console_app.acts.traceback([self._job])
 
     def action_replay(self) -> None:
-        self.console_app.acts.replay(self._job.entry.uuid, self._job.name)
+        self.console_app.acts.replay(self._job.entry, self._job.name)
 
     def action_copy(self) -> None:
         self.console_app.copy(f"{self._job.name}\n{self.query_one(_Page).text}", "the page")

@@ -24,6 +24,7 @@ class JobsScreen(JobsView):
     BINDINGS: ClassVar[list[BindingType]] = [
         keys.OPEN,
         keys.MARK,
+        keys.MARK_ALL,
         keys.FILTER,
         keys.RETRY,
         keys.BIN,

@@ -104,12 +104,6 @@ class ViewScreen(Screen[None]):
     def action_outcome(self) -> None:
         self.console_app.acts.tell_results()
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """There is something to stop only while many jobs are acted upon, and to close only what is open."""
-        if action == "close_breaker":
-            return self.console_app.frame.snapshot.breaker is not None
-        return action != "stop_act" or self.console_app.acts.progress() is not None
-
     def action_screenshot(self) -> None:
         self.console_app.save_picture()
 

@@ -60,7 +60,8 @@ def _attempt(line: Line, attempt: Attempt, before: Attempt | None, frame: Frame,
     ended = attempt.ended or now
     told = "now" if attempt.open else f"{age(seconds_between(ended, now))} ago"
     line.right(told, "soft", end=25).right(held_for(seconds_between(attempt.began, ended)), "text", end=31)
-    owner = elide_middle(who(attempt.who), 12 if cells >= 100 else 10, shape("⋯"))
+    room = 26 if cells >= 110 else 12 if cells >= 100 else 10
+    owner = elide_middle(who(attempt.who), room, shape("⋯"))
     line.to(33).put(owner, "soft").to(max(43, 35 + width(owner)))
     _why(line, attempt, before, frame, cells)
 

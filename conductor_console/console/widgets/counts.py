@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from conductor_console.console.frame import Frame
 from conductor_console.console.glyphs import STANDINGS, shape
@@ -17,6 +18,9 @@ from conductor_console.text import age, clock_time, elide_end, plural, visible, 
 
 #: These are told also when there are none: a count that comes and goes would move its neighbours.
 ALWAYS = frozenset({"cycling", "held", "claimed", "waiting", "binned"})
+
+#: What an open circuit breaker means.
+MEANS: Final = "no failure counts, nothing is binned"
 
 
 class Counts(Panel):
@@ -76,18 +80,29 @@ def views_hint(frame: Frame) -> str:
 
 def _open(breaker: Breaker, frame: Frame, cells: int) -> Line:
     """One amber line: for how long, why, what that means, and the key that closes it; the last two go first."""
-    line = Line(ground="amber-ground").glyph("▌", "amber").gap(1).glyph("!", "amber", bold=True).gap(1)
-    since = seconds_between(breaker.since or frame.now, frame.now)
-    line.put(f"Breaker open {age(since)}", "amber", bold=True).put(": ")
-    means = "; no failure counts, nothing is binned"
-    why = visible(breaker.why, 200)
-    line.put(elide_end(why, cells - 1 - line.cells, shape("⋯")), "text")
-    if line.cells + len(means) < cells:
-        line.put(means, "soft")
+    line = _why(breaker, frame, cells)
+    if line.cells + len(MEANS) + 2 < cells:
+        line.put(f"; {MEANS}", "soft")
     key = f"c {'asks the store' if breaker.kind == 'store' else 'closes it'}"
     if not frame.read_only and line.cells + 3 + len(key) < cells:
         line.gap(3).put(key, "dim")
     return line
+
+
+def unsaid(frame: Frame, cells: int) -> str:
+    """What an open breaker means, where its banner has no room for that; empty otherwise."""
+    breaker = frame.snapshot.breaker
+    if breaker is None or frame.lost or _why(breaker, frame, cells).cells + len(MEANS) + 2 < cells:
+        return ""
+    return f"While the breaker is open {MEANS}"
+
+
+def _why(breaker: Breaker, frame: Frame, cells: int) -> Line:
+    line = Line(ground="amber-ground").glyph("▌", "amber").gap(1).glyph("!", "amber", bold=True).gap(1)
+    since = seconds_between(breaker.since or frame.now, frame.now)
+    line.put(f"Breaker open {age(since)}", "amber", bold=True).put(": ")
+    why = visible(breaker.why, 200)
+    return line.put(elide_end(why, cells - 1 - line.cells, shape("⋯")), "text")
 
 
 def _banner(frame: Frame, cells: int) -> Line:

@@ -11,6 +11,7 @@ from conductor_console.console.frame import Frame, Progress
 from conductor_console.console.glyphs import shape
 from conductor_console.console.keys import FIRST_TO_GO, acting
 from conductor_console.console.paint import Line
+from conductor_console.console.widgets.counts import unsaid
 from conductor_console.console.widgets.panel import Panel
 from conductor_console.console.words import GERUNDS
 from conductor_console.text import elide_end
@@ -28,6 +29,8 @@ class Footer(Panel):
         typing = self.screen.focused if isinstance(self.screen.focused, Input) else None
         # While something is typed the other keys are text.
         shown = _unique(one.binding for one in active if one.binding.show and typing in (None, one.node))
+        # There is something to stop only while many jobs are acted upon.
+        shown = [binding for binding in shown if binding.action != "stop_act" or frame.progress is not None]
         withheld = [binding for binding in shown if acting(binding)] if frame.lost or frame.read_only else []
         tail = ""
         if withheld and not frame.read_only:
@@ -83,7 +86,9 @@ class Notice(Panel):
         text, role = frame.notice
         if not text and self.standing is not None:
             text, role = self.standing()
-        if not text and frame.fold.tiny:
+        if not text and not frame.fold.tiny:
+            text, role = unsaid(frame, width), "amber"
+        elif not text:
             text, role = f"80x24 needed, this is {frame.fold.width}x{frame.fold.height}", "amber"
         return [Line().gap(1).put(elide_end(text, width - 2, shape("⋯")), role)]
 

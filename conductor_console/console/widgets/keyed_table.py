@@ -137,6 +137,11 @@ class KeyedTable(Panel, Generic[T], can_focus=True):
         self.rows.toggle_mark()
         self.go(self.rows.index + 1)
 
+    def toggle_all(self) -> None:
+        """Marks every row of the list, or takes these marks off where all have one."""
+        self.rows.toggle_all()
+        self.redraw()
+
     def clear_marks(self) -> bool:
         """Takes every mark off; False where there was none."""
         if not self.rows.marks:
