@@ -18,7 +18,7 @@ from tests.integration.modelling.world import World
 from tests.servers import Zookeeper
 
 PARTS = 3
-SQLITE_PARTS = 2
+SQLITE_PARTS = 3
 #: Of those in which another process is killed: each death costs the start of a process.
 KILLED_SEQUENCES = 12
 
@@ -27,17 +27,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
 
 def _play(world: World, sequences: int) -> None:
-    play_many(world, sequences, shortest=8, longest=22)
+    play_many(world, sequences, shortest=7, longest=16)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_zookeeper_beside_taskflow(zookeeper: Zookeeper, part: int) -> None:
-    _play(World(OnZookeeper(zookeeper, f"/model{uuid.uuid4().hex}/jobs")), SEQUENCES // 2 // PARTS + 1)
+    _play(World(OnZookeeper(zookeeper, f"/model{uuid.uuid4().hex}/jobs")), SEQUENCES // 4 // PARTS + 1)
 
 
 @pytest.mark.parametrize("part", range(SQLITE_PARTS))
 def test_sqlite(tmp_path: Path, part: int) -> None:
-    _play(World(OnSQLite(tmp_path, processes=False)), SEQUENCES // 2 // SQLITE_PARTS + 1)
+    _play(World(OnSQLite(tmp_path, processes=False)), 3 * SEQUENCES // 4 // SQLITE_PARTS + 1)
 
 
 def test_sqlite_beside_a_process_that_is_killed(tmp_path: Path) -> None:

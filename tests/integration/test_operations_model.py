@@ -24,7 +24,7 @@ from tests.integration.modelling.playing import SEQUENCES, play_many
 from tests.servers import Zookeeper
 
 #: The part of the sequences that is played on ZooKeeper, where each takes longer.
-ON_ZOOKEEPER = 0.15
+ON_ZOOKEEPER = 0.1
 PARTS = 2
 SQLITE_PARTS = 4
 
@@ -39,7 +39,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _play(ground: Ground, folder: Path, part: float) -> None:
-    play_many(Office(ground, folder), math.ceil(SEQUENCES * part), shortest=6, longest=9)
+    play_many(Office(ground, folder), math.ceil(SEQUENCES * part), shortest=4, longest=7)
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -291,6 +291,7 @@ def test_the_command_ends_in_order_and_its_processes_with_it(place: Place) -> No
         wanted = {"p1-1", "p1-2", "p2-1", "p2-2"}
         eventually(
             lambda: {entity.owner for entity in place.board.listing().entities.values()} == wanted,
+            timeout=90,
             what="all to be registered",
         )
         before = children(process.pid)
