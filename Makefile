@@ -14,8 +14,11 @@ help: ## Show this list
 demo: $(VENV)/.installed ## A living console on a board of its own; piped, a bounded run and its report
 	@$(BIN)/conductor-console demo
 
-test: $(VENV)/.test-installed servers lint ## Everything that is checked: lint, types, layers, tests on real servers
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+test: $(VENV)/.test-installed servers ## Everything that is checked: lint, types, layers, tests on real servers
+	@$(MAKE) --no-print-directory lint & lint=$$!; \
+	  $(BIN)/python -m pytest $(PYTEST_FLAGS); tests=$$?; \
+	  wait $$lint || { echo "lint found something: see above, or run make lint" >&2; exit 1; }; \
+	  exit $$tests
 
 coverage: $(VENV)/.test-installed servers ## The tests again, telling which lines none of them runs; takes half as long again
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) --cov --cov-report=term:skip-covered

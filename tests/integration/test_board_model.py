@@ -32,12 +32,12 @@ def _play(world: World, sequences: int) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_zookeeper_beside_taskflow(zookeeper: Zookeeper, part: int) -> None:
-    _play(World(OnZookeeper(zookeeper, f"/model{uuid.uuid4().hex}/jobs")), SEQUENCES // 4 // PARTS + 1)
+    _play(World(OnZookeeper(zookeeper, f"/model{uuid.uuid4().hex}/jobs")), SEQUENCES // 6 // PARTS + 1)
 
 
 @pytest.mark.parametrize("part", range(SQLITE_PARTS))
 def test_sqlite(tmp_path: Path, part: int) -> None:
-    _play(World(OnSQLite(tmp_path, processes=False)), 3 * SEQUENCES // 4 // SQLITE_PARTS + 1)
+    _play(World(OnSQLite(tmp_path, processes=False)), 5 * SEQUENCES // 6 // SQLITE_PARTS + 1)
 
 
 def test_sqlite_beside_a_process_that_is_killed(tmp_path: Path) -> None:
