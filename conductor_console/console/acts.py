@@ -135,7 +135,7 @@ class Acts:
             )
 
     def undo(self) -> None:
-        """Takes the last act back; where this session did nothing, asks whether to undo an earlier one's deletion."""
+        """Takes the last act back; where nothing was done here yet, asks whether to undo a deletion of before."""
         if not self._may((None,)):
             return
         label = self._hand.can_undo
@@ -145,7 +145,7 @@ class Acts:
         self._do("undo", lambda course: self._hand.undo(course), label)
 
     def _undo_earlier(self, pasts: list[Past]) -> None:
-        """Asks whether to post again what an earlier session deleted: only that against which nothing speaks."""
+        """Asks whether to post again what was deleted before: only that against which nothing speaks."""
         free = [past for past in pasts if not past.cautions]
         if not free:
             more = f"; of {jobs(len(pasts))} deleted earlier, jobs post --again tells more" if pasts else ""

@@ -22,7 +22,7 @@ RETRY: Final = _key("R", "retry", "retry", "Retry now: end the hold")
 BIN: Final = _key("d", "bin", "bin", "Move to the bin; asks when one is claimed")
 DELETE: Final = _key("D", "delete", "delete", "Delete for good; always asks")
 UNDO: Final = _key(
-    "u", "undo", "undo", "Undo the last act; none in this session: post again what an earlier one deleted"
+    "u", "undo", "undo", "Undo the last act; where nothing was done yet, post again what was deleted before"
 )
 LIST: Final = _key("enter", "open", "list its jobs", "List its jobs in the first view, as a filter")
 TRACEBACK: Final = _key("t", "traceback", "traceback", "The full traceback, where the store has one")

@@ -125,7 +125,7 @@ def purging(targets: Sequence[BinEntry], now: datetime, hidden: int = 0) -> Ques
 
 
 def posting_again(targets: Sequence[Past], now: datetime, left: int = 0) -> Question:
-    """Before jobs that an earlier session deleted are posted again.
+    """Before jobs are posted again that were deleted before this console was opened.
 
     :param left: so many more were deleted with them, and something speaks against posting those again.
     """
@@ -137,7 +137,7 @@ def posting_again(targets: Sequence[Past], now: datetime, left: int = 0) -> Ques
     )
     return Question(
         title=f"Post {_those(count)} again?",
-        corner=("deleted in an earlier session", "soft"),
+        corner=("deleted before this console opened", "soft"),
         listed=[
             Listed(
                 STANDINGS["waiting"],

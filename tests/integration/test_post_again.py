@@ -1,4 +1,4 @@
-"""Jobs that are gone, posted again from the audit trail or the flow log, in another session than they left in."""
+"""Jobs that are gone, posted again from the audit trail or the flow log, at another time, by another console."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def session(board: LedgerBoard, store: Any = None, **options: Any) -> Operations:
-    """A new session of the operator's."""
+def console(board: LedgerBoard, store: Any = None, **options: Any) -> Operations:
+    """A console that the operator opens."""
     return Operations(board, operator="anna@ops-1", store=store, title="shop", **options)
 
 
 def posted(board: LedgerBoard, store: Any, name: str = "order", priority: str = "HIGH") -> JobEntry:
-    (uuid,) = session(board, store).post(PostRequest("shop.flows:checkout", name, priority=priority))
+    (uuid,) = console(board, store).post(PostRequest("shop.flows:checkout", name, priority=priority))
     return job(board, uuid)
 
 
@@ -51,13 +51,11 @@ def foreign(board: LedgerBoard, details: dict[str, Any]) -> JobEntry:
 
 
 @pytest.mark.parametrize("audited_in", ["store", "file"])
-def test_a_deleted_job_comes_again_in_another_session_and_not_twice_unasked(
-    board: LedgerBoard, store: Any, audited_in: str
-) -> None:
+def test_a_deleted_job_comes_again_later_and_not_twice_unasked(board: LedgerBoard, store: Any, audited_in: str) -> None:
     entry = posted(board, store)
     known = store if audited_in == "store" else None
-    session(board, known).delete([entry])
-    after = session(board, store)
+    console(board, known).delete([entry])
+    after = console(board, store)
     assert after.can_undo == ""
     past = after.past(entry.key[:8])
     assert past.told.startswith("deleted by anna@ops-1, ")
@@ -70,19 +68,19 @@ def test_a_deleted_job_comes_again_in_another_session_and_not_twice_unasked(
     trail = FileAudit().read(1)[0] if known is None else store.audit_rows(1)[0]
     told = (trail.action, trail.job_uuid, trail.outcome)
     assert told == ("post again", entry.uuid, f"done: posted again as {result.posted}")
-    (caution,) = session(board, known).past(entry.key).cautions
+    (caution,) = console(board, known).past(entry.key).cautions
     assert caution.startswith(f"posted again as {result.posted}, already: by anna@ops-1, ")
 
 
 def test_a_purged_job_comes_again(board: LedgerBoard, store: Any) -> None:
     entry = posted(board, store)
-    session(board, store).bin([entry])
+    console(board, store).bin([entry])
     lying = in_bin(board, entry.key)
-    after = session(board, store)
+    after = console(board, store)
     with pytest.raises(ConsoleError, match=f"lies in the bin: jobs restore BOARD {entry.key}"):
         after.past(entry.key)
     after.delete([lying])
-    past = session(board, store).past(entry.key)
+    past = console(board, store).past(entry.key)
     assert (what(past.entry), past.cautions) == (what(entry), ())
     assert past.told.startswith("purged by ")
 
@@ -90,9 +88,9 @@ def test_a_purged_job_comes_again(board: LedgerBoard, store: Any) -> None:
 def test_what_was_masked_is_never_posted_masked_and_can_be_given(board: LedgerBoard, tmp_path: Path) -> None:
     entry = foreign(board, SECRET)
     audit = FileAudit(tmp_path / "audit.jsonl")
-    session(board, audit=audit).delete([entry])
+    console(board, audit=audit).delete([entry])
     assert "hunter2" not in audit.path.read_text()
-    after = session(board, audit=audit)
+    after = console(board, audit=audit)
     missing = r"masked: give that with --inject @FILE, .*jobs post BOARD --factory PKG.MOD:FUNCTION --inject @FILE$"
     with pytest.raises(ConsoleError, match=rf"the audit has store.password, store.urls\[0\] {missing}"):
         after.past(entry.key)
@@ -110,7 +108,7 @@ def test_what_was_masked_is_never_posted_masked_and_can_be_given(board: LedgerBo
 def test_what_speaks_against_it_is_told(board: LedgerBoard, other: LedgerBoard, store: Any, tmp_path: Path) -> None:
     entry = posted(board, store)
     take(other, entry.key, "c9")
-    session(board, store).delete([claimed(board, entry.key)])
+    console(board, store).delete([claimed(board, entry.key)])
     with contextlib.closing(store.get_connection()) as connection:
         connection.destroy_logbook(entry.book_uuid)
     elsewhere = Operations(board, operator="bob", store=store, title="office")
@@ -120,13 +118,13 @@ def test_what_speaks_against_it_is_told(board: LedgerBoard, other: LedgerBoard, 
         f"its logbook {entry.book_uuid} is not in the store: a conductor would bin it",
     )
     # A console that may not write does not post, and tells so.
-    (result,) = session(board, store, read_only=True).post_again([elsewhere.past(entry.key)])
+    (result,) = console(board, store, read_only=True).post_again([elsewhere.past(entry.key)])
     assert (result.result, result.why) == ("refused", "this console is read-only")
     # One of which only something else is told: whoever took it away told nobody.
     gone = posted(board, store)
-    session(board, store).hold([gone], 60)
+    console(board, store).hold([gone], 60)
     board.delete(job(board, gone.key, lambda now: now.record))
-    assert session(board, store).past(gone.key).cautions == (
+    assert console(board, store).past(gone.key).cautions == (
         "no deletion of it is told: it was consumed, or removed by another hand",
     )
 
@@ -135,14 +133,14 @@ def test_a_consumed_job_is_known_by_the_flow_log(board: LedgerBoard, store: Any)
     entry = posted(board, store)
     board.delete(entry)
     with pytest.raises(Gone, match=f"no job {entry.key} in the audit$"):
-        session(board, store).past(entry.key)
+        console(board, store).past(entry.key)
     detail = {"outcome": "consumed", "name": entry.name}
     store.record(JournalRow("attempt", utcnow(), entry.flow_uuid, entry.key, conductor="w1", detail=detail))
     with contextlib.closing(store.get_connection()) as connection:
         flow = connection.get_flow_details(entry.flow_uuid)
         flow.state = "SUCCESS"
         connection.update_flow_details(flow)
-    after = session(board, store)
+    after = console(board, store)
     past = after.past(entry.key)
     assert past.told.startswith("consumed by w1, ")
     assert past.cautions == (
@@ -180,19 +178,19 @@ def test_rows_that_do_not_tell_enough(tmp_path: Path, store: Any, before: dict[s
         opened(f"sqlite:///{tmp_path / 'board.db'}", store) as board,
         pytest.raises(ConsoleError, match=told) as raised,
     ):
-        session(board, audit=audit).past("aaaa-1")
+        console(board, audit=audit).past("aaaa-1")
     assert "\n" not in str(raised.value)
 
 
-def test_what_an_earlier_session_deleted_last(board: LedgerBoard, store: Any) -> None:
+def test_what_was_deleted_last_before(board: LedgerBoard, store: Any) -> None:
     first, second, third = (posted(board, store, name) for name in ("one", "two", "three"))
-    assert session(board, store).deleted_before() == []
+    assert console(board, store).deleted_before() == []
     Operations(board, operator="bob", store=store, title="shop").delete([third])
-    session(board, store).delete([first, second])
-    after = session(board, store)
+    console(board, store).delete([first, second])
+    after = console(board, store)
     assert [past.entry.name for past in after.deleted_before()] == ["two", "one"]
     after.post_again(after.deleted_before()[:1])
-    assert [past.entry.name for past in session(board, store).deleted_before()] == ["one"]
+    assert [past.entry.name for past in console(board, store).deleted_before()] == ["one"]
 
 
 def test_from_the_command_line(cli: Cli, board: LedgerBoard, url: str, store: Any, tmp_path: Path) -> None:  # noqa: F811

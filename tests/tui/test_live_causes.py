@@ -57,7 +57,7 @@ async def test_a_cause_is_traced_binned_as_a_group_and_all_of_it_taken_back(tmp_
             assert sorted(job.name for job in jobs.values()) == ["sick-1", "sick-2"]
 
 
-async def test_what_an_earlier_session_deleted_is_posted_again(tmp_path: Path) -> None:
+async def test_what_was_deleted_before_is_posted_again(tmp_path: Path) -> None:
     board, store = f"sqlite:///{tmp_path / 'board.db'}", f"sqlite:///{tmp_path / 'flows.db'}"
     with open_workplace(board, store_url=store, access="own") as place:
         place.operations.post(PostRequest("tests.flows:storage_failure", "sick", count=2))
