@@ -167,10 +167,6 @@ class ExecutorConductor(taskflow_base.Conductor):
     def stopping(self) -> bool:
         return self._stop.is_set()
 
-    @property
-    def draining(self) -> bool:
-        return self._drain
-
     def pause(self) -> None:
         """No more jobs are claimed; what runs goes on."""
         self._paused = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -20,11 +19,11 @@ from conductor_console.jobboards.attempts import AttemptRecord, Policy, make_cau
 from conductor_console.jobboards.base import BoardEvent, LedgerBoard
 from conductor_console.jobboards.breaker import CLOSED, Rule, closed, opened
 from conductor_console.jobboards.switch import Switch
-from conductor_console.observatory.guard import Act, Guard
 from conductor_console.operations import FileAudit, Operations
 from tests.boards import Place, nowhere, place  # noqa: F401 - fixtures
 from tests.databases import Database
 from tests.integration.conducting import Rig, board_at, rig, sql_store, taskflows_board, taskflows_conductor
+from tests.integration.guarding import Watch
 from tests.servers import Zookeeper
 from tests.support import eventually
 
@@ -152,27 +151,6 @@ def test_a_database_that_is_stopped_under_running_jobs_is_no_jobs_fault(
         store.close()
 
 
-class Watching:
-    """A guard on a thread of its own."""
-
-    def __init__(self, board: LedgerBoard, folder: Path, **options: Any) -> None:
-        self.acts: list[Act] = []
-        self.remarks: list[str] = []
-        operations = Operations(board, operator="guard of t", audit=FileAudit(folder / "audit.jsonl"))
-        told = {"tell": self.acts.append, "remark": self.remarks.append}
-        self.guard = Guard(board, operations, Policy(max_attempts=3), **told, **options)  # type: ignore[arg-type]
-        self._thread = threading.Thread(target=self.guard.run, name="test-guard", daemon=True)
-
-    def __enter__(self) -> Watching:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.guard.stop()
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-
-
 def test_a_guard_beside_taskflows_conductors_respects_it(zookeeper: Zookeeper, zk_path: str, tmp_path: Path) -> None:
     cause = tmp_path / "cause"
     cause.touch()
@@ -184,7 +162,7 @@ def test_a_guard_beside_taskflows_conductors_respects_it(zookeeper: Zookeeper, z
     ):
         both = Rig(board, store, tmp_path)
         sick = [both.post("fails_while", both.effects, str(cause), name=f"sick-{n}")[0] for n in range(8)]
-        with Watching(board, tmp_path, store=store, rule=replace(SOON, jobs=5)) as watch:
+        with Watch(board, tmp_path, Policy(max_attempts=3), store=store, rule=replace(SOON, jobs=5)) as watch:
             conductor = taskflows_conductor("tf", theirs, store).start()
             try:
                 eventually(lambda: board.breaker.kind == "cause", what="it to open")

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,11 @@ from conductor_console.clock import utcnow
 from conductor_console.jobboards import breaker
 from conductor_console.jobboards.attempts import AttemptRecord, Policy, make_cause
 from conductor_console.jobboards.base import BoardEvent, LedgerBoard
-from conductor_console.jobboards.policies import AnyPolicy, Policies
-from conductor_console.observatory.guard import Act, Guard
+from conductor_console.jobboards.policies import Policies
 from conductor_console.observatory.watcher import Watcher
-from conductor_console.operations import FileAudit, Operations
 from tests import flows
 from tests.integration.conducting import ROOT, board_at, sql_store, taskflows_board
+from tests.integration.guarding import Watch
 from tests.integration.helpers import found, in_bin, job, opened, take
 from tests.integration.watching import end, taskflow_process
 from tests.servers import Zookeeper, expire_session
@@ -171,37 +169,6 @@ def test_a_job_that_is_binned_as_it_is_let_go_keeps_its_cause(
 
         record = found(told, "the record in the bin")
         assert [(one.who, one.outcome, one.error) for one in record.history] == [("c1", "unknown", None)]
-
-
-class Watch:
-    """A guard on a thread of its own, with all that it told."""
-
-    def __init__(self, board: LedgerBoard, folder: Path, policy: AnyPolicy, **options: Any) -> None:
-        self.acts: list[Act] = []
-        self.remarks: list[str] = []
-        operations = Operations(
-            board,
-            operator="guard of t",
-            audit=FileAudit(folder / "audit.jsonl"),
-            read_only=bool(options.get("dry_run")),
-        )
-        self.guard = Guard(board, operations, policy, tell=self.acts.append, remark=self.remarks.append, **options)
-        self._thread = threading.Thread(target=self.guard.run, name="test-guard", daemon=True)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.guard.stop()
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-
-    def told(self, what: str, key: str) -> Act:
-        return found(
-            lambda: next((act for act in list(self.acts) if (act.what, act.key) == (what, key)), None),
-            f"{what} {key} to be told",
-        )
 
 
 def failed(board: LedgerBoard, uuid: str, times: int) -> None:
