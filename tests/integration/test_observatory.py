@@ -255,8 +255,12 @@ def test_it_outlives_a_board_that_misbehaves(
         eventually(lambda: sight._ailing, what="the trouble to be noticed")
         assert sight.snapshot().total == 1
     posted(ops, "after")
-    seen = shows(sight, lambda one: one.total == 2, "the view to recover")
-    assert any("not up to date" in event.text and "\x1b" not in event.text for event in seen.events)
+
+    def told(seen: Snapshot) -> bool:
+        return any("not up to date" in event.text and "\x1b" not in event.text for event in seen.events)
+
+    # The trouble is told a moment after it is noticed.
+    shows(sight, lambda one: one.total == 2 and told(one), "the view to recover, and the trouble to be told")
 
 
 def test_stopping_ends_its_threads_and_keeps_the_picture(board: LedgerBoard, ops: Operations, store: Any) -> None:
