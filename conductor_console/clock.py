@@ -35,3 +35,8 @@ def from_millis(millis: int) -> datetime:
 def naive_utc(when: datetime | None) -> datetime | None:
     """A database's naive UTC column made aware (TaskFlow writes ``timeutils.utcnow``)."""
     return None if when is None else when.replace(tzinfo=UTC)
+
+
+def for_column(when: datetime) -> datetime:
+    """``when`` as a database's naive UTC column holds it: the inverse of :func:`naive_utc`."""
+    return when.astimezone(UTC).replace(tzinfo=None)

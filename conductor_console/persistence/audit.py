@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
 
-from conductor_console.clock import naive_utc, utcnow
+from conductor_console.clock import for_column, naive_utc, utcnow
 from conductor_console.persistence import schema
 from conductor_console.persistence.journal import capped
 from conductor_console.persistence.schema import encode
@@ -64,7 +64,7 @@ def begin(connection: sa.Connection, *, operator: str, board: str, intents: Sequ
 def _row(operator: str, board: str, intent: Intent) -> dict[str, Any]:
     detail = encode(dict(intent.before), "what the audit keeps of the job")
     return {
-        "at": utcnow().astimezone(UTC).replace(tzinfo=None),
+        "at": for_column(utcnow()),
         "operator": operator[:255],
         "board": board[:255],
         "action": intent.action[:64],

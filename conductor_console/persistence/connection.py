@@ -142,19 +142,25 @@ class StoreConnection(base.Connection):
         """:raises NotFound: when there is none. ``lazy`` leaves its flows out."""
 
         def read(connection: sa.Connection) -> Any:
-            row = schema.find(connection, schema.logbooks, book_uuid)
-            if row is None:
-                raise excp.NotFound(f"No logbook found with uuid '{book_uuid}'")
-            return self._book(connection, row, lazy)
+            if lazy:
+                row = schema.find(connection, schema.logbooks, book_uuid)
+                return None if row is None else details.book_of(row)
+            return self._book(connection, book_uuid)
 
-        return self._backend.read(read, "reading a logbook")
+        book = self._backend.read(read, "reading a logbook")
+        if book is None:
+            raise excp.NotFound(f"No logbook found with uuid '{book_uuid}'")
+        return book
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[Any]:
         """All logbooks; they are read when the first is asked for."""
 
         def read(connection: sa.Connection) -> list[Any]:
             rows = connection.execute(sa.select(schema.logbooks)).all()
-            return [self._book(connection, schema.plain(row), lazy) for row in rows]
+            if lazy:
+                return [details.book_of(schema.plain(row)) for row in rows]
+            books = (self._book(connection, row.uuid) for row in rows)
+            return [book for book in books if book is not None]
 
         yield from self._backend.read(read, "reading logbooks")
 
@@ -200,23 +206,28 @@ class StoreConnection(base.Connection):
             with contextlib.suppress(Exception):
                 self._backend.wait_for(binding.last)
 
-    def _book(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
-        book = details.book_of(row)
-        if not lazy:
+    @staticmethod
+    def _book(connection: sa.Connection, book_uuid: str) -> Any:
+        """A logbook with all it holds; None where there is none."""
+        found = schema.whole_book(connection, book_uuid)
+        flows = {row["uuid"]: details.flow_of(row) for row in found[schema.flowdetails.name]}
+        for row in found[schema.atomdetails.name]:
+            flows[row["parent_uuid"]].add(details.atom_of(row))
+        for row in found[schema.logbooks.name]:
+            book = details.book_of(row)
             # Adding moves the book's own clock; what is stored is kept.
             updated_at = book.updated_at
-            for flow in self._flows(connection, book.uuid, lazy=False):
+            for flow in flows.values():
                 book.add(flow)
             book.updated_at = updated_at
-        return book
+            return book
+        return None
 
     def _flows(self, connection: sa.Connection, book_uuid: str, lazy: bool) -> list[Any]:
-        rows = schema.children(connection, schema.flowdetails, book_uuid)
-        flows = {row["uuid"]: details.flow_of(row) for row in rows}
-        if flows and not lazy:
-            for atom in schema.atoms_of_book(connection, book_uuid):
-                flows[atom["parent_uuid"]].add(details.atom_of(atom))
-        return list(flows.values())
+        if lazy:
+            return [details.flow_of(row) for row in schema.children(connection, schema.flowdetails, book_uuid)]
+        book = self._book(connection, book_uuid)
+        return [] if book is None else list(book)
 
     def _flow(self, connection: sa.Connection, row: dict[str, Any], lazy: bool) -> Any:
         flow = details.flow_of(row)

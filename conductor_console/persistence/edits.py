@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +11,7 @@ import sqlalchemy as sa
 from taskflow import exceptions as excp
 from taskflow import states
 
-from conductor_console.persistence import schema
+from conductor_console.persistence import bulk, schema
 from conductor_console.persistence.bound import Binding, FlowImage
 from conductor_console.persistence.details import ATOM_COLUMNS, FLOW_COLUMNS, AtomChange, FlowChange, differing
 from conductor_console.persistence.journal import JournalRow, Kind, atom_detail, encode_row
@@ -203,31 +202,14 @@ def apply(connection: sa.Connection, edits: Sequence[Edit], *, journal: bool) ->
             changes[place] = change if known is None else replace(known, values={**known.values, **change.values})
         rows += edit.rows
     if atoms:
-        connection.execute(_NEW_ATOMS, list(atoms.values()))
-    alike: dict[tuple[str, tuple[str, ...]], list[Change]] = {}
+        bulk.insert(connection, schema.atomdetails, list(atoms.values()))
+    alike: dict[tuple[str, tuple[str, ...]], dict[str, dict[str, Any]]] = {}
     for change in changes.values():
-        alike.setdefault((change.table.name, tuple(sorted(change.values))), []).append(change)
-    for (table, columns), same in alike.items():
-        given = [{_UUID: change.uuid, **{_bound(name): change.values[name] for name in columns}} for change in same]
-        done = connection.execute(_update(table, columns), given).rowcount
-        if done != len(given):
-            told = f"No row with uuid '{same[0].uuid}'" if len(same) == 1 else f"{len(given) - done} rows not"
+        alike.setdefault((change.table.name, tuple(sorted(change.values))), {})[change.uuid] = change.values
+    for (table, _columns), same in alike.items():
+        done = bulk.update(connection, table, same)
+        if done != len(same):
+            told = f"No row with uuid '{next(iter(same))}'" if len(same) == 1 else f"{len(same) - done} rows not"
             raise excp.NotFound(f"{told} found in {table}: deleted meanwhile")
     if rows and journal:
-        connection.execute(_TOLD, rows)
-
-
-_UUID: Final = "wanted_uuid"
-_NEW_ATOMS: Final = sa.insert(schema.atomdetails)
-_TOLD: Final = sa.insert(schema.journal)
-
-
-def _bound(column: str) -> str:
-    return f"new_{column}"
-
-
-@functools.lru_cache(maxsize=256)
-def _update(table: str, columns: tuple[str, ...]) -> sa.Update:
-    found = schema.metadata.tables[table]
-    values = {name: sa.bindparam(_bound(name), type_=found.c[name].type) for name in columns}
-    return sa.update(found).where(found.c.uuid == sa.bindparam(_UUID)).values(values)
+        bulk.insert(connection, schema.journal, rows)

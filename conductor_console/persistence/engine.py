@@ -140,6 +140,9 @@ def _create_for_server(
     if purpose == "reading":
         # Several rows are read by several statements: they are to tell of one moment.
         options["isolation_level"] = "REPEATABLE READ"
+        # As many as SQLAlchemy opens at most, but none of them for a single read: opening one takes longer than that.
+        if not options.keys() & {"pool_size", "max_overflow"}:
+            options |= {"pool_size": 15, "max_overflow": 0}
     else:
         options["isolation_level"] = conf.get("isolation_level", "READ COMMITTED")
         # One thread writes. Whoever upgrades does so once.

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 
-from conductor_console.clock import utcnow
+from conductor_console.clock import for_column, utcnow
 from conductor_console.persistence.schema import writers
 
 #: How long a writer may be silent before its row is cleared away; it then makes itself another.
 _FORGOTTEN_AFTER = timedelta(days=2)
+# Making a statement costs more than sending it.
+_TAKE: Final = (
+    sa.update(writers)
+    .where(writers.c.writer == sa.bindparam("own"))
+    .values(turn=sa.bindparam("turn"), at=sa.bindparam("at"))
+)
 
 
 def _now() -> datetime:
-    return utcnow().astimezone(UTC).replace(tzinfo=None)
+    return for_column(utcnow())
 
 
 class Fence:
@@ -61,8 +68,7 @@ class Fence:
             return None
         self._turn += 1
         self._taken = _now()
-        change = sa.update(writers).where(writers.c.writer == self._writer).values(turn=self._turn, at=self._taken)
-        if connection.execute(change).rowcount == 0:
+        if connection.execute(_TAKE, {"own": self._writer, "turn": self._turn, "at": self._taken}).rowcount == 0:
             self._writer = None
             return None
         return self._turn

@@ -8,13 +8,13 @@ import re
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from taskflow import states
 
-from conductor_console.clock import naive_utc
+from conductor_console.clock import for_column, naive_utc
 from conductor_console.persistence import schema
 from conductor_console.persistence.schema import Encoded, Stored, Values, encode
 
@@ -58,7 +58,7 @@ def encode_row(row: JournalRow) -> dict[str, Stored]:
     """
     detail = encode(dict(row.detail), f"the detail of a journal row ({row.kind})") if row.detail else None
     return {
-        "at": row.at.astimezone(UTC).replace(tzinfo=None),
+        "at": for_column(row.at),
         "job_uuid": _cut(row.job_uuid, 64),
         "flow_uuid": row.flow_uuid,
         "atom_uuid": row.atom_uuid,

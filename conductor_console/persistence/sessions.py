@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-import selectors
+import select
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +17,7 @@ ANSWER_TIMEOUT: Final = 30.0
 CONNECT_TIMEOUT: Final = 10
 #: In a connection's ``info``: the octets that one statement may have; MySQL only.
 PACKET: Final = "cc_packet"
+_FOR_READING: Final = select.POLLIN | select.POLLPRI
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +85,22 @@ def _patient(seconds: float) -> Any:
 
     class PatientConnection(psycopg.Connection[Any]):
         def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:  # noqa: ARG002
-            socket = self.pgconn.socket
             try:
+                # psycopg tells what it waits for, and is told what there is: 1 reading, 2 writing.
                 wanted = next(gen)
-                with selectors.PollSelector() as selector:
-                    while True:
-                        # Wait's values are selectors' and Ready's as well: 1 reading, 2 writing.
-                        selector.register(socket, wanted)
-                        ready = selector.select(seconds)
-                        selector.unregister(socket)
-                        if not ready:
-                            self.pgconn.finish()
-                            told = f"the server has not answered for {seconds:g} s; the connection was given up"
-                            # Thrown in, so that what the generator has begun is ended by itself.
-                            gen.throw(psycopg.OperationalError(told))
-                        wanted = gen.send(ready[0][1])
+                poll, socket = select.poll(), self.pgconn.socket
+                while True:
+                    poll.register(socket, _FOR_READING * bool(wanted & 1) | select.POLLOUT * bool(wanted & 2))
+                    found = poll.poll(seconds * 1000)
+                    if not found:
+                        self.pgconn.finish()
+                        told = f"the server has not answered for {seconds:g} s; the connection was given up"
+                        # Thrown in, so that what the generator has begun is ended by itself.
+                        gen.throw(psycopg.OperationalError(told))
+                    # What is wrong with the socket is found by reading or writing it.
+                    event = found[0][1]
+                    ready = bool(event & ~select.POLLOUT) | bool(event & ~_FOR_READING) << 1
+                    wanted = gen.send(ready)
             except StopIteration as end:
                 return end.value
 

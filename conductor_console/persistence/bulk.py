@@ -1,0 +1,143 @@
+"""Many rows of one table in one statement.
+
+On PostgreSQL the rows travel as one array for each column: a statement for each row, even in a pipeline, costs both
+sides several times as much. The other drivers are given the rows one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from conductor_console.clock import for_column, utcnow
+from conductor_console.persistence import schema
+from conductor_console.persistence.schema import Encoded, Stored
+
+_UUID: Final = "wanted_uuid"
+_GIVEN: Final = "given"
+_MADE: Final = "created_at"
+#: In a connection's ``info``: the enumerations of each table.
+_ENUMS: Final = "cc_enums"
+_ENUM_TYPES: Final = sa.text(
+    "SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
+    " JOIN pg_type ON pg_type.oid = atttypid WHERE attrelid = to_regclass(:table) AND typtype = 'e'"
+)
+#: Column, and the name of its type.
+Enums = tuple[tuple[str, str], ...]
+#: Rows, each with the same columns.
+Rows = Sequence[Mapping[str, Stored]]
+
+
+def insert(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
+    """Adds rows, in their order."""
+    if connection.dialect.name == "postgresql":
+        rows = _timed(table, rows)
+        columns = tuple(rows[0])
+        connection.execute(_arrays_inserted(table.name, columns, _enums(connection, table)), _arrays(columns, rows))
+    else:
+        connection.execute(_inserted(table.name), [dict(row) for row in rows])
+
+
+def update(connection: sa.Connection, table: str, changed: Mapping[str, Mapping[str, Stored]]) -> int:
+    """Changes rows by their uuid, in each the same columns. Returns how many of them are there."""
+    columns = tuple(sorted(next(iter(changed.values()))))
+    if connection.dialect.name == "postgresql":
+        given = _arrays(columns, list(changed.values())) | {_bound(_UUID): list(changed)}
+        enums = _enums(connection, schema.metadata.tables[table])
+        return connection.execute(_arrays_updated(table, columns, enums), given).rowcount
+    rows = [{_UUID: uuid, **{_bound(name): values[name] for name in columns}} for uuid, values in changed.items()]
+    return connection.execute(_updated(table, columns), rows).rowcount
+
+
+# Making a statement costs more than sending it.
+@functools.cache
+def _inserted(table: str) -> sa.Insert:
+    return sa.insert(schema.metadata.tables[table])
+
+
+@functools.lru_cache(maxsize=256)
+def _updated(table: str, columns: tuple[str, ...]) -> sa.Update:
+    found = schema.metadata.tables[table]
+    values = {name: sa.bindparam(_bound(name), type_=found.c[name].type) for name in columns}
+    return sa.update(found).where(found.c.uuid == sa.bindparam(_UUID)).values(values)
+
+
+@functools.lru_cache(maxsize=256)
+def _arrays_inserted(table: str, columns: tuple[str, ...], enums: Enums) -> sa.Insert:
+    found = schema.metadata.tables[table]
+    return sa.insert(found).from_select(columns, sa.select(*_cast(_unnested(found, columns), found, columns, enums)))
+
+
+@functools.lru_cache(maxsize=256)
+def _arrays_updated(table: str, columns: tuple[str, ...], enums: Enums) -> sa.Update:
+    found = schema.metadata.tables[table]
+    rows = _unnested(found, (*columns, _UUID))
+    values = dict(zip(columns, _cast(rows, found, columns, enums), strict=True))
+    return sa.update(found).where(found.c.uuid == rows.c[_UUID]).values(values)
+
+
+def _timed(table: sa.Table, rows: Rows) -> Rows:
+    """The rows with the time of their making, which for one statement would be one for all: it tells their order."""
+    if _MADE not in table.c:
+        return rows
+    now = for_column(utcnow())
+    return [{**row, _MADE: now + timedelta(microseconds=place)} for place, row in enumerate(rows)]
+
+
+def _cast(
+    rows: sa.TableValuedAlias, table: sa.Table, columns: tuple[str, ...], enums: Enums
+) -> list[sa.ColumnElement[Any]]:
+    """The rows as the table's types. Of texts there is no cast: it would cut what is too long, and say nothing.
+
+    An enumeration's name is the database's own.
+    """
+    names = dict(enums)
+
+    def cast(name: str) -> sa.ColumnElement[Any]:
+        if name in names:
+            return sa.literal_column(f"CAST({_GIVEN}.{name} AS {names[name]})")
+        kind = table.c[name].type
+        return sa.cast(rows.c[name], kind) if isinstance(kind, schema.StoredJson) else rows.c[name]
+
+    return [cast(name) for name in columns]
+
+
+def _enums(connection: sa.Connection, table: sa.Table) -> Enums:
+    """What the database calls the types of a table's enumerations: TaskFlow's migrations and its tables differ."""
+    if not any(isinstance(column.type, sa.Enum) for column in table.columns):
+        return ()
+    known: dict[str, Enums] = connection.info.setdefault(_ENUMS, {})
+    if table.name not in known:
+        found = connection.execute(_ENUM_TYPES, {"table": table.name}).all()
+        known[table.name] = tuple((row.name, row.type) for row in found)
+    return known[table.name]
+
+
+def _unnested(table: sa.Table, columns: tuple[str, ...]) -> sa.TableValuedAlias:
+    """The arrays bound to the columns' names, as rows."""
+    kinds = {name: _kind(table.c[name].type) if name in table.c else sa.Text() for name in columns}
+    bound = [sa.bindparam(_bound(name), type_=postgresql.ARRAY(kind)) for name, kind in kinds.items()]
+    named = [sa.column(name, kind) for name, kind in kinds.items()]
+    return sa.func.unnest(*bound).table_valued(*named).render_derived(name=_GIVEN)
+
+
+def _kind(of: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """What a column's values travel as: as text, where the database makes something else of it."""
+    return of if isinstance(of, (sa.Integer, sa.DateTime)) else sa.Text()
+
+
+def _arrays(columns: tuple[str, ...], rows: Rows) -> dict[str, list[Any]]:
+    return {_bound(name): [_plain(row[name]) for row in rows] for name in columns}
+
+
+def _plain(value: Stored) -> Any:
+    return value.text if isinstance(value, Encoded) else value
+
+
+def _bound(column: str) -> str:
+    return f"new_{column}"
