@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from benchmarks import flows
 from benchmarks.counting import Counts
+from conductor_console.cli import collector
 from tests.support import eventually
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +150,8 @@ def processor_time(pid: int) -> float:
 # -- in the process itself -----------------------------------------------------------------------------------------
 def main(config: str) -> None:
     plan = Plan(**json.loads(config))
+    # As our command does for itself; TaskFlow's side gets it too.
+    collector.tune()
     counts = Counts()
     if plan.count:
         counts.start()

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from conductor_console.cli import boards, demo, exporter, guard, jobs, jobs_held, logs, replay, run
+from conductor_console.cli import boards, collector, demo, exporter, guard, jobs, jobs_held, logs, replay, run
 from conductor_console.cli.options import example
 from conductor_console.cli.output import tell
 
@@ -73,6 +73,7 @@ def _root(
 def main(args: list[str] | None = None) -> None:
     """Runs a command and ends the process with its exit code."""
     logs.silence()
+    collector.tune()
     sys.exit(call(args))
 
 

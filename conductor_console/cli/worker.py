@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from conductor_console.cli import failures, hangup, logs
+from conductor_console.cli import collector, failures, hangup, logs
 from conductor_console.conductors import worker
 
 
@@ -18,6 +18,7 @@ def surroundings() -> dict[str, Any]:
 def main(descriptor: int) -> int:
     """Works for the parent at the other end of the socket. Returns the exit code."""
     logs.silence()
+    collector.tune()
     on_terminal = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
     return worker.run(
         descriptor,

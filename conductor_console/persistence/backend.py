@@ -371,15 +371,16 @@ class SQLBackend(StoredView):
             uuid = binding.flow_uuid
             self.bound.keep(binding, self.read(lambda connection: read_image(connection, uuid), "reading a flow"))
 
-    def read(self, work: Callable[[sa.Connection], T], what: str) -> T:
+    def read(self, work: Callable[[sa.Connection], T], what: str, *, single: bool = False) -> T:
         """What ``work`` reads, tried again for up to :data:`READ_FOR` seconds while the store is lost.
 
+        :param single: it makes do with one statement.
         :raises StorageFailure: whatever the database, or a row that cannot be read, raises.
         """
 
         def once() -> T:
             with self.reading(what) as connection:
-                return work(connection)
+                return work(engine.for_one_statement(connection) if single else connection)
 
         def passes(error: Exception) -> bool:
             return error.__cause__ is not None and faults.is_transient(error.__cause__)

@@ -91,21 +91,21 @@ class Bound:
     def allow(self, flow_uuid: str) -> None:
         """:raises StorageFailure: when the flow was dropped, or a write of it was lost since it was bound."""
         with self._lock:
-            dropped = flow_uuid in self._dropped
-            binding = self._bindings.get(flow_uuid)
-        if dropped:
-            raise _not_ours(flow_uuid)
-        if binding is not None and binding.lost is not None:
-            kind = StoreUnreachable if isinstance(binding.lost, StoreUnreachable) else excp.StorageFailure
-            raise kind(f"flow {flow_uuid} is not wholly stored: {binding.lost}")
+            self._allow(flow_uuid, self._bindings.get(flow_uuid))
 
     def allow_in_name_of(self, binding: Binding) -> None:
         """:raises StorageFailure: when that claim's work on its flow is over, or a write of it was lost."""
         with self._lock:
-            stands = self._bindings.get(binding.flow_uuid) is binding
-        if not stands:
-            raise _not_ours(binding.flow_uuid)
-        self.allow(binding.flow_uuid)
+            if self._bindings.get(binding.flow_uuid) is not binding:
+                raise _not_ours(binding.flow_uuid)
+            self._allow(binding.flow_uuid, binding)
+
+    def _allow(self, flow_uuid: str, binding: Binding | None) -> None:
+        if flow_uuid in self._dropped:
+            raise _not_ours(flow_uuid)
+        if binding is not None and binding.lost is not None:
+            kind = StoreUnreachable if isinstance(binding.lost, StoreUnreachable) else excp.StorageFailure
+            raise kind(f"flow {flow_uuid} is not wholly stored: {binding.lost}")
 
     def keep(self, binding: Binding, image: FlowImage) -> None:
         """These will be the flow's rows; to be called by who has the binding's turn."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -28,7 +27,7 @@ _SAVING_FLOW: Final = "saving flow details"
 
 def _of_atom(image: FlowImage, change: AtomChange, binding: Binding) -> tuple[Edit, FlowImage, Values]:
     edit, values = edits.of_atom(image.atoms[change.uuid], change, image.uuid, binding)
-    return edit, replace(image, atoms={**image.atoms, change.uuid: values}), values
+    return edit, FlowImage(image.uuid, image.values, {**image.atoms, change.uuid: values}), values
 
 
 def _of_flow(
@@ -75,9 +74,10 @@ class StoreConnection(base.Connection):
         self._backend.bound.forget()
 
     # -- writing -----------------------------------------------------------------------------------------------------
-    def update_atom_details(self, atom_detail: Any) -> Any:
+    def update_atom_details(self, atom_detail: Any, *, copied: bool = True) -> Any:
         """Stores what changed of an atom; returns a detail of its own with the stored identity.
 
+        :param copied: False: the given detail is nobody else's any more, and is returned itself where it can be.
         :raises NotFound: when there is no such atom.
         """
         backend = self._backend
@@ -92,11 +92,14 @@ class StoreConnection(base.Connection):
         else:
             values = backend.edit(binding, lambda image: _of_atom(image, change, binding), _SAVING_ATOM, work)
             binding.seen[atom_detail.uuid] = details.shape_of(atom_detail)
+        if not copied and values["name"] == atom_detail.name:
+            return atom_detail
         return details.merged_atom(values, atom_detail)
 
-    def update_flow_details(self, flow_detail: Any) -> Any:
+    def update_flow_details(self, flow_detail: Any, *, copied: bool = True) -> Any:
         """Stores what changed of a flow, and of the atoms it carries; returns a detail with all its stored atoms.
 
+        :param copied: False: the given detail is nobody else's any more, and is returned itself where it can be.
         :raises NotFound: when there is no such flow.
         """
         backend = self._backend
@@ -112,7 +115,9 @@ class StoreConnection(base.Connection):
             image, new = backend.write(work, _SAVING_FLOW, change.uuid)
         else:
             image, new = backend.edit(binding, lambda image: _of_flow(image, change, binding), _SAVING_FLOW, work)
-            binding.seen.update({atom.uuid: details.shape_of(atom) for atom in flow_detail})
+            binding.seen.update((atom.uuid, details.shape_of(flow_detail.find(atom.uuid))) for atom in change.atoms)
+        if not copied and len(image.atoms) == len(flow_detail):
+            return flow_detail
         return details.merged_flow(image, flow_detail, new)
 
     def save_logbook(self, book: Any) -> Any:
@@ -147,7 +152,7 @@ class StoreConnection(base.Connection):
                 return None if row is None else details.book_of(row)
             return self._book(connection, book_uuid)
 
-        book = self._backend.read(read, "reading a logbook")
+        book = self._backend.read(read, "reading a logbook", single=True)
         if book is None:
             raise excp.NotFound(f"No logbook found with uuid '{book_uuid}'")
         return book

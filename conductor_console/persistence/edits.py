@@ -104,8 +104,7 @@ def of_flow(image: FlowImage, change: FlowChange, binding: Binding | None) -> tu
     rows += _new_atoms(change.uuid, new, binding)
     atoms |= {atom.uuid: values for atom, values in zip(new, fresh, strict=True)}
     edit = Edit(binding, tuple(fresh), tuple(changes), tuple(map(encode_row, rows)))
-    image = replace(image, values={**image.values, **changed}, atoms=atoms)
-    return edit, image, frozenset(atom.uuid for atom in new)
+    return edit, FlowImage(image.uuid, {**image.values, **changed}, atoms), frozenset(atom.uuid for atom in new)
 
 
 def of_new_flow(change: FlowChange, binding: Binding | None) -> Edit:

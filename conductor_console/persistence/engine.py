@@ -21,6 +21,8 @@ from conductor_console.text import visible
 #: Execution option of a connection that is going to write: SQLite then takes its write lock at BEGIN, where it can
 #: wait for it, and not in mid-transaction, where it cannot.
 WRITING = "cc_writing"
+#: Execution option of a connection that reads by one statement, which sees one moment by itself.
+SINGLE = "cc_single"
 
 _EXAMPLE = "it looks like sqlite:////srv/flows.db or postgresql://user@host/flows"
 #: Seconds for which a lock that another program holds is waited for at once.
@@ -99,8 +101,18 @@ def _opener(path: Path | None, *, read_only: bool, busy: float) -> Callable[[], 
 
 def _begin(connection: sa.Connection) -> None:
     # The sqlite3 module's own transaction handling would begin too late for a consistent read, and break savepoints.
-    writing = connection.get_execution_options().get(WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(SINGLE, False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(WRITING, False) else "BEGIN")
+
+
+def for_one_statement(connection: sa.Connection) -> sa.Connection:
+    """The connection, made to read without a transaction where beginning and ending one is more than the reading."""
+    if connection.dialect.name == "sqlite":
+        return connection.execution_options(**{SINGLE: True})
+    if connection.dialect.name == "postgresql":
+        return connection.execution_options(isolation_level="AUTOCOMMIT")
+    return connection  # MySQL would have to be asked for it, twice
 
 
 def create(url: sa.URL, conf: Mapping[str, Any], *, read_only: bool, purpose: Purpose) -> sa.Engine:
