@@ -173,11 +173,14 @@ class Handler(SequentialThreadingHandler):
 
         :raises TypeError: a socket is closed. :raises ValueError: its file is another's, or nobody's, by now.
         """
-        streams = [one for one in wlist or rlist if isinstance(one, Stream)]
-        if not rlist and len(streams) == len(wlist) and all(stream.takes for stream in streams):
+        # kazoo asks this five times for a request and its answer, and mostly there is nothing to wait for.
+        if not rlist and len(wlist) == 1 and type(wlist[0]) is Stream and wlist[0].takes:
             return [], wlist, []
+        if not wlist and len(rlist) == 1 and type(rlist[0]) is Stream and rlist[0].at_once:
+            return rlist, [], []
+        streams = [one for one in wlist or rlist if isinstance(one, Stream)]
         at_once = [one for one in rlist if _at_once(one)]
-        rings = len(at_once) > 0 and any(isinstance(one, _Ear) for one in at_once)
+        rings = any(isinstance(one, _Ear) for one in at_once)
         if not rings:
             for stream in streams:
                 stream.flush()
