@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +20,25 @@ from conductor_console.jobboards.zk_paths import BoardPaths
 LANES: Final = 16
 #: What must be durable one after the other: each of three tasks before it runs, the flow's end, the attempt's.
 COMMITS: Final = 5
+
+
+def claim(client: KazooClient, paths: BoardPaths, node: str, uuid: str) -> Any:
+    """The transaction that claims a job: its lock, written as TaskFlow's clients want it, and its attempt's record."""
+    transaction, lock = client.transaction(), paths.lock(node)
+    transaction.check(paths.job(node), 0)
+    transaction.create(lock, b'{"owner": "floor"}', ephemeral=True)
+    transaction.set_data(lock, b'{"owner": "floor"}', 0)
+    transaction.create(paths.record(uuid), b"{}")
+    return transaction
+
+
+def consume(client: KazooClient, paths: BoardPaths, node: str, uuid: str) -> Any:
+    """The transaction that takes a claimed job from the board."""
+    transaction = client.transaction()
+    transaction.delete(paths.lock(node), 1)
+    transaction.delete(paths.job(node), 0)
+    transaction.delete(paths.record(uuid), 0)
+    return transaction
 
 
 class Drain:
@@ -40,32 +60,19 @@ class Drain:
     def _lanes(self, nodes: list[str]) -> None:
         read = [self._client.get_async(self._paths.job(node)) for node in nodes]
         jobs = [json.loads(answer.get()[0]) for answer in read]
-        self._together([self._claim(node, job["uuid"]) for node, job in zip(nodes, jobs, strict=True)])
+        uuids = [job["uuid"] for job in jobs]
+        self._together(claim, nodes, uuids)
         for step in range(COMMITS):
             state = "SUCCESS" if step == COMMITS - 1 else "RUNNING"
             self._commit([job["details"]["flow_uuid"] for job in jobs], state)
-        self._together([self._consume(node, job["uuid"]) for node, job in zip(nodes, jobs, strict=True)])
+        self._together(consume, nodes, uuids)
         self.requests += len(nodes)
 
-    def _together(self, transactions: list[Any]) -> None:
-        self.requests += len(transactions)
+    def _together(self, act: Callable[..., Any], nodes: list[str], uuids: list[str]) -> None:
+        self.requests += len(nodes)
+        transactions = [act(self._client, self._paths, *job) for job in zip(nodes, uuids, strict=True)]
         for answer in [transaction.commit_async() for transaction in transactions]:
             checked(answer.get())
-
-    def _claim(self, node: str, uuid: str) -> Any:
-        transaction, lock = self._client.transaction(), self._paths.lock(node)
-        transaction.check(self._paths.job(node), 0)
-        transaction.create(lock, b'{"owner": "floor"}', ephemeral=True)
-        transaction.set_data(lock, b'{"owner": "floor"}', 0)
-        transaction.create(self._paths.record(uuid), b"{}")
-        return transaction
-
-    def _consume(self, node: str, uuid: str) -> Any:
-        transaction = self._client.transaction()
-        transaction.delete(self._paths.lock(node), 1)
-        transaction.delete(self._paths.job(node), 0)
-        transaction.delete(self._paths.record(uuid), 0)
-        return transaction
 
     def _commit(self, flows: list[str], state: str) -> None:
         mark, now = self._mark, datetime.now(UTC).replace(tzinfo=None).isoformat(" ")

@@ -2,9 +2,10 @@
 
 One conductor each, ours and TaskFlow's (which looks each half second), waits on an empty board; jobs are posted one
 at a time, each when the one before it is gone, and the time runs from the request that posts it to the event that its
-lock is there. The floor is one round trip: a single read. What an idle conductor of ours sends is listened to on the
-wire, on a big board of which a part is claimed and the rest is held; TaskFlow's, which knows no holds, gets the
-claimed part alone.
+lock is there. The floor is a client that only watches the board, lists it, reads what is new and claims it, a request
+each; beside it stand the round trips of one read and of one write, which the server syncs to its disk. What an idle
+conductor of ours sends is listened to on the wire, on a big board of which a part is claimed and the rest is held;
+TaskFlow's, which knows no holds, gets the claimed part alone.
 
     python -m benchmarks.wake [--posts 150] [--peer-posts 12] [--idle-jobs 10000] [--idle-claimed 100]
                               [--idle-seconds 30] [--no-peer] [--json FILE]
@@ -14,18 +15,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import random
 import threading
 import time
 from collections import Counter
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from kazoo.client import KazooClient
 
-from benchmarks import boards, flows, stores
-from benchmarks.common import Bench, Report, Servers, spread, told
+from benchmarks import boards, floors, flows, stores
+from benchmarks.common import Bench, Report, Servers, checked, spread, told
 from benchmarks.crew import Plan, Side, crew
-from conductor_console.jobboards.zk_paths import BoardPaths
+from conductor_console.jobboards.zk_paths import BoardPaths, split_children
 from tests.support import eventually
 from tests.wire import PING, wire
 
@@ -34,14 +37,47 @@ PATIENCE: Final = 60.0
 SIDES: Final[tuple[tuple[Side, str], ...]] = (("ours", "ours"), ("taskflow", "TaskFlow"))
 
 
-def round_trips(client: KazooClient, path: str, count: int) -> list[float]:
-    """Seconds that a read takes."""
+def round_trips(request: Callable[[], object], count: int) -> list[float]:
+    """Seconds that a request takes."""
     taken = []
     for _ in range(count):
         began = time.perf_counter()
-        client.exists(path)
+        request()
         taken.append(time.perf_counter() - began)
     return taken
+
+
+class Bare:
+    """A client that claims each posting as soon as it is told of it, and takes it from the board; nothing else."""
+
+    def __init__(self, client: KazooClient, paths: BoardPaths) -> None:
+        self._client = client
+        self._paths = paths
+        self._told = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bare")
+
+    def __enter__(self) -> Bare:
+        self._client.get_children(self._paths.board, watch=self._tell)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._told.set()
+        self._thread.join()
+
+    def _tell(self, _event: object) -> None:
+        self._told.set()
+
+    def _run(self) -> None:
+        while self._told.wait() and not self._over.is_set():
+            self._told.clear()
+            jobs, locked = split_children(self._client.get_children(self._paths.board, watch=self._tell))
+            for node in set(jobs) - locked:
+                uuid = json.loads(self._client.get(self._paths.job(node))[0])["uuid"]
+                checked(floors.claim(self._client, self._paths, node, uuid).commit())
+                checked(floors.consume(self._client, self._paths, node, uuid).commit())
 
 
 class Poster:
@@ -80,23 +116,36 @@ class Poster:
         return at[0] - began
 
 
+def posted(client: KazooClient, paths: BoardPaths, books: Sequence[Any], longest: float) -> list[float]:
+    """How long each posting waited, posted at any moment up to so many seconds after the one before it was gone; the
+    first, which loads code, is left out.
+    """
+    phase, poster, taken = random.Random(1), Poster(client, paths), []
+    for book in books:
+        # So that whoever looks in a rhythm is met at any moment of it.
+        time.sleep(phase.uniform(0.01, longest))
+        taken.append(poster.post(flows.posting_for(book)))
+    return taken[1:]
+
+
+def bare(servers: Servers, client: KazooClient, posts: int) -> list[float]:
+    """How long each posting waited for the floor."""
+    paths = BoardPaths(servers.board())
+    boards.make(client, paths)
+    with servers.zookeeper.kazoo(timeout=60.0) as other, Bare(other, paths):
+        return posted(client, paths, [flows.book(number) for number in range(posts + 1)], 0.06)
+
+
 def wakes(servers: Servers, client: KazooClient, plan: Plan, posts: int) -> list[float]:
-    """How long each posting waited; the first, which loads code, is left out."""
+    """How long each posting waited for a conductor."""
     paths = BoardPaths(servers.board())
     boards.make(client, paths)
     with stores.made(servers, "sqlite") as store:
         books = [flows.book(number) for number in range(posts + 1)]
         flows.save(store.engine, books)
         board = {"board": "zookeeper", "hosts": servers.zookeeper.hosts, "path": paths.board}
-        phase = random.Random(1)
         with crew(Plan(plan.side, board, store.url)):
-            poster = Poster(client, paths)
-            taken = []
-            for book in books:
-                # So that whoever looks in a rhythm is met at any moment of it.
-                time.sleep(phase.uniform(0.01, 0.06 if plan.side == "ours" else 0.6))
-                taken.append(poster.post(flows.posting_for(book)))
-            return taken[1:]
+            return posted(client, paths, books, 0.06 if plan.side == "ours" else 0.6)
 
 
 def idle(servers: Servers, client: KazooClient, plan: Plan, jobs: int, claimed: int, seconds: float) -> Counter[int]:
@@ -125,15 +174,26 @@ def idle(servers: Servers, client: KazooClient, plan: Plan, jobs: int, claimed: 
 
 def measure(servers: Servers, options: argparse.Namespace, report: Report) -> None:
     with servers.zookeeper.kazoo(timeout=60.0) as client:
-        floor = spread(round_trips(client, "/", 20 * options.posts))
-        report.add("wake", "one round trip", f"floor, one round trip: {told(floor)}", **floor)
+        marked = f"{servers.board()}-written"
+        client.ensure_path(marked)
+        requests: tuple[tuple[str, Callable[[], object], int], ...] = (
+            ("read", lambda: client.exists(marked), 20),
+            ("write", lambda: client.set(marked, b"x"), 2),
+        )
+        trips = {}
+        for name, request, often in requests:
+            trips[name] = spread(round_trips(request, often * options.posts))
+            report.add("wake", f"one {name}", f"one round trip of a {name}: {told(trips[name])}", **trips[name])
+        floor = spread(bare(servers, client, options.posts))
+        report.add("wake", "bare client", f"floor, a bare client, post to claim: {told(floor)}", **floor)
         sides = SIDES if options.peer else SIDES[:1]
         for side, name in sides:
             posts = options.posts if side == "ours" else options.peer_posts
             taken = spread(wakes(servers, client, Plan(side, {}, ""), posts))
-            trips = round(taken["p50_ms"] / floor["p50_ms"], 1)
-            line = f"{name}, post to claim: {told(taken)} ({posts} posts; p50 is {trips:.1f} round trips)"
-            report.add("wake", f"{name}, post to claim", line, **taken, round_trips=trips)
+            ratio, writes = (round(taken["p50_ms"] / peer["p50_ms"], 2) for peer in (floor, trips["write"]))
+            line = f"{name}, post to claim: {told(taken)} ({posts} posts;"
+            line += f" p50 is {ratio} of the floor, {writes} round trips of a write)"
+            report.add("wake", f"{name}, post to claim", line, **taken, to_floor=ratio, writes=writes)
         for side, name in sides:
             seconds = options.idle_seconds if side == "ours" else min(5.0, options.idle_seconds)
             jobs = options.idle_jobs if side == "ours" else options.idle_claimed
