@@ -20,9 +20,10 @@ from kazoo.protocol.states import Callback, EventType, KazooState, KeeperState
 from conductor_console.errors import BoardUnreachable
 from conductor_console.jobboards.zk_breaker import BreakerNode
 from conductor_console.jobboards.zk_client import LOG, NO_RIGHTS, answer, as_hex, describe, session_of
+from conductor_console.jobboards.zk_listing import Listed, listing
 from conductor_console.jobboards.zk_model import BoardModel
 from conductor_console.jobboards.zk_nodes import read_lock, read_record
-from conductor_console.jobboards.zk_paths import LOCK_SUFFIX, BoardPaths, split_children
+from conductor_console.jobboards.zk_paths import LOCK_SUFFIX, BoardPaths
 from conductor_console.jobboards.zk_reads import Reads
 
 Folder = Literal["jobs", "records", "bin", "entities"]
@@ -71,7 +72,7 @@ class Mirror:
 
     :param hosts: for messages.
     :param on_round: called on the board's thread after each round in which all is in step; it may talk to ZooKeeper.
-    :param on_silence: called on the same thread about once a second while there is no connection.
+    :param on_quiet: called on it about once a second while there is nothing to read, with whether it is connected.
     :param on_lost: called at once when the connection goes, True when the session (its locks and entities with it) is
         over; it must not wait.
     """
@@ -85,7 +86,7 @@ class Mirror:
         name: str,
         hosts: str,
         on_round: Callable[[], None],
-        on_silence: Callable[[], None],
+        on_quiet: Callable[[bool], None],
         on_lost: Callable[[bool], None],
     ) -> None:
         self._client = client
@@ -96,7 +97,7 @@ class Mirror:
         self._name = name
         self._hosts = hosts
         self._on_round = on_round
-        self._on_silence = on_silence
+        self._on_quiet = on_quiet
         self._on_lost = on_lost
         self._wake = threading.Condition()
         self._work = _Work()
@@ -110,7 +111,8 @@ class Mirror:
         self._denied: dict[Folder, str] = {}
         self._ask_again = 0.0
         self._board_born = 0
-        #: Nodes whose next change will be told: touched by the board's own thread alone.
+        # From here on touched by the board's own thread alone: the board's children, and nodes that are watched.
+        self._listed = Listed()
         self._watched_locks: set[str] = set()
         self._watched_records: set[str] = set()
         self._thread: threading.Thread | None = None
@@ -267,8 +269,8 @@ class Mirror:
                     work = _Work()
             if work:
                 pause = self._round(work, turn)
-            elif not connected:
-                self._on_silence()
+            else:
+                self._on_quiet(connected)
 
     def _round(self, work: _Work, turn: int) -> float:
         """Reads what moved. Returns the pause before the next round, in seconds."""
@@ -345,9 +347,9 @@ class Mirror:
         """
         for _ in range(3):
             try:
-                children, stat = answer(self._client.get_children_async, path, watch=self._watched, include_data=True)
+                listed: tuple[list[str], Any] = answer(listing, self._client, path, self._watched)
                 self._denied.pop(folder, None)
-                return children, stat
+                return listed
             except k_exceptions.NoNodeError:
                 if answer(self._client.exists_async, path, watch=self._watched) is None:
                     return None
@@ -373,14 +375,14 @@ class Mirror:
             self._watched_locks.clear()
             self._denied["jobs"] = f"the board at {self._paths.board} is gone; waiting for it to come back"
             return [], set(), None
-        children, stat = found
+        names, stat = found
         if stat is not None and stat.czxid != self._board_born:
             if self._board_born:
                 # It was deleted and made again between two looks: the same names are others' now.
                 self._model.board_missing()
                 self._watched_locks.clear()
             self._board_born = stat.czxid
-        jobs, locked = split_children(children)
+        jobs, locked = self._listed.split(names)
         self._watched_locks &= locked
         new = self._model.jobs_listed(jobs, locked, stat.pzxid if stat is not None else 0)
         return new, touched if stat is None else locked - self._watched_locks, stat
@@ -420,10 +422,10 @@ class Mirror:
         :param touched: the records to read where it may not be listed.
         """
         found = self._children(self._paths.attempts, "records")
-        children, stat = found if found is not None else ([], None)
+        names, stat = found if found is not None else ([], None)
         if found is not None and stat is None:
             return touched
-        present = set(children)
+        present = set(names)
         self._watched_records &= present
         self._model.records_listed(present, self._client.last_zxid if stat is None else stat.pzxid)
         return present - self._watched_records
@@ -438,13 +440,11 @@ class Mirror:
                 self._model.recorded(key, read_record(raw, key, stat))
 
     def _read_bin(self) -> None:
-        found = self._children(self._paths.trash, "bin")
-        children, stat = found if found is not None else ([], None)
-        new = self._model.bin_listed(children, None if stat is None else stat.pzxid)
+        names, stat = self._children(self._paths.trash, "bin") or ([], None)
+        new = self._model.bin_listed(names, None if stat is None else stat.pzxid)
         for node, read in self._each(new, self._paths.binned):
             self._model.bin_read(node, *read)
 
     def _read_entities(self) -> None:
-        found = self._children(self._paths.conductors, "entities")
-        names = sorted(found[0] if found else [])
-        self._model.entities_read(dict(self._each(names, self._paths.conductor)))
+        names, _ = self._children(self._paths.conductors, "entities") or ([], None)
+        self._model.entities_read(dict(self._each(sorted(names), self._paths.conductor)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from conductor_console.errors import UsageError
@@ -82,7 +83,7 @@ class Placed:
         return self._paths.entities
 
 
-def split_children(children: list[str]) -> tuple[set[str], set[str]]:
+def split_children(children: Iterable[str]) -> tuple[set[str], set[str]]:
     """The board's children as (postings, names of the postings that are locked); TaskFlow's rule for each."""
     jobs: set[str] = set()
     locked: set[str] = set()

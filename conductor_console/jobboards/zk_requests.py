@@ -25,6 +25,7 @@ from conductor_console.jobboards.zk_client import (
     describe,
     need_connection,
 )
+from conductor_console.jobboards.zk_listing import listing
 from conductor_console.jobboards.zk_model import BoardModel
 from conductor_console.jobboards.zk_nodes import Lock, read_lock
 from conductor_console.jobboards.zk_paths import LAST_NUMBER, BoardPaths, created
@@ -114,7 +115,7 @@ class Requests:
     def children(self, path: str) -> list[str]:
         """A folder's children; none where it is missing."""
         try:
-            names: list[str] = self.ask(self.client.get_children_async, path)
+            names: list[str] = self.ask(listing, self.client, path)[0]
         except k_exceptions.NoNodeError:
             return []
         return names

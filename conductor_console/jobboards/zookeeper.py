@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kazoo import exceptions as k_exceptions
 from kazoo.client import KazooClient
@@ -63,6 +64,9 @@ from conductor_console.jobboards.zk_requests import called, talking
 from conductor_console.jobboards.zk_watch import OURS, WatcherActs
 from conductor_console.text import visible
 
+#: Sweeping may take so much less of the board's thread's time than all else.
+_SWEEP_EVERY: Final = 20
+
 
 class ZookeeperJobBoard(Placed, OperatedBoard):
     """A jobboard on ZooKeeper. See :class:`~conductor_console.jobboards.base.LedgerBoard` for what each call means.
@@ -96,6 +100,7 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
         self._connected = False
         self._ensured = False
         self._writes = False
+        self._sweep_after = 0.0
         self._model = BoardModel(self.picture)
         self._acts = ConductorActs(self._client, self._paths, self._model)
         self._operator = OperatorActs(self._client, self._paths, self._model)
@@ -111,7 +116,7 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
             name,
             self._hosts,
             on_round=self._in_step,
-            on_silence=self._silence,
+            on_quiet=self._quiet,
             on_lost=lambda expired: self._claims.session_over() if expired else self._claims.connection_lost(),
         )
         self._claims = Claims(
@@ -374,18 +379,33 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
     def _in_step(self) -> None:
         """On the board's thread, whenever all that moved was read."""
         self._claims.in_step()
-        try:
+        with self._tidying():
             self._entities.in_step()
-            if self._writes and self._model.orphans():
-                self._acts.sweep()
+            self._sweep()
+
+    @contextlib.contextmanager
+    def _tidying(self) -> Iterator[None]:
+        try:
+            yield
         except NO_RIGHTS:
             self._writes = False
         except (k_exceptions.KazooException, BoardUnreachable) as error:
             LOG.info("the board could not be tidied: %s", describe(error))
 
-    def _silence(self) -> None:
-        """On the board's thread, about once a second while there is no connection."""
-        if self._claims.silence() and self._owned and self._client.last_zxid:
+    def _sweep(self) -> None:
+        began = time.monotonic()
+        if self._writes and began >= self._sweep_after and self._model.orphans():
+            self._acts.sweep()
+            # It lists the whole board: that is to be a small part of what the thread does, however much there is.
+            now = time.monotonic()
+            self._sweep_after = now + _SWEEP_EVERY * (now - began)
+
+    def _quiet(self, connected: bool) -> None:
+        """On the board's thread, about once a second while there is nothing to read."""
+        if connected:
+            with self._tidying():
+                self._sweep()
+        elif self._claims.silence() and self._owned and self._client.last_zxid:
             # A server whose data are those of a backup refuses whoever saw later ones, for ever. Our session's time is
             # over, so that nothing is lost by beginning anew, whatever we find.
             self._client.last_zxid = 0
