@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from conductor_console.cli import collector
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
 from conductor_console.observatory.observatory import Observatory
 
@@ -22,6 +23,7 @@ def resident() -> float:
 
 
 def main(hosts: str, path: str) -> None:
+    collector.tune()
     board = ZookeeperJobBoard("bench", {"hosts": hosts, "path": path})
     took = {"before": resident()}
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from benchmarks import boards, flows, stores
 from benchmarks.children import child
 from benchmarks.common import Bench, Report, Servers, checked, spread, told
 from conductor_console import persistence
+from conductor_console.cli import collector
 from conductor_console.conductors.fleet import Fleet
 from conductor_console.console.app import ConsoleApp
 from conductor_console.console.run import SWITCH
@@ -127,14 +129,16 @@ async def peer(jobs: int, count: int) -> list[float]:
 
 
 @contextlib.contextmanager
-def quick_switching() -> Iterator[None]:
-    """Python's threads take turns as the console has them do."""
-    before = sys.getswitchinterval()
+def as_the_command() -> Iterator[None]:
+    """Python's threads take turns, and its garbage is collected, as the command has it."""
+    before, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(SWITCH)
+    collector.tune()
     try:
         yield
     finally:
         sys.setswitchinterval(before)
+        gc.set_threshold(*thresholds)
 
 
 class Console:
@@ -213,7 +217,7 @@ def tell(report: Report, jobs: int, what: str, taken: list[float]) -> None:
 
 
 def measure(servers: Servers, options: argparse.Namespace, report: Report) -> None:
-    with servers.zookeeper.kazoo(timeout=60.0) as client, quick_switching():
+    with servers.zookeeper.kazoo(timeout=60.0) as client, as_the_command():
         for what, taken in asyncio.run(Console(servers, client, options).measure()).items():
             tell(report, options.jobs, what, taken)
         if options.peer:

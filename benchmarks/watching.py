@@ -16,6 +16,7 @@ import time
 from typing import Final
 
 from benchmarks import boards
+from conductor_console.cli import collector
 from conductor_console.jobboards.zookeeper import ZookeeperJobBoard
 from conductor_console.observatory.observatory import Observatory
 
@@ -25,6 +26,7 @@ AROUND: Final = 1000
 
 
 def main(hosts: str, path: str) -> None:
+    collector.tune()
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
@@ -37,6 +39,9 @@ def main(hosts: str, path: str) -> None:
         board.connect(120.0)
         observatory = Observatory(board, title="bench")
         observatory.start()
+        # A big board's first picture takes its time, which is measured elsewhere.
+        while not observatory.snapshot().complete:
+            time.sleep(LOOK)
         threading.Thread(target=read, daemon=True).start()
         print("ready", flush=True)
         while line := lines.get():

@@ -56,8 +56,10 @@ class Listed:
     def split(self, names: list[str]) -> tuple[set[str], set[str]]:
         """The postings, and those of them that are locked; neither is to be changed."""
         listed = set(names)
-        for gone, put in ((self._children - listed, set.difference_update), (listed - self._children, set.update)):
-            jobs, locked = split_children(gone)
+        new = listed - self._children
+        gone = self._children - listed if len(listed) - len(new) != len(self._children) else set()
+        for some, put in ((gone, set.difference_update), (new, set.update)):
+            jobs, locked = split_children(some)
             put(self._jobs, jobs)
             put(self._locked, locked)
         self._children = listed

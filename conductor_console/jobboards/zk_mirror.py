@@ -30,15 +30,14 @@ Folder = Literal["jobs", "records", "bin", "entities"]
 #: In this order a record that is listed belongs to a job that is found on the board or in the bin, or to none.
 FOLDERS: Final[tuple[Folder, ...]] = ("records", "jobs", "bin", "entities")
 JOIN_SECONDS: Final = 15.0
-#: Two listings of a big board are at least so far apart (a small one's cost is nothing): seconds.
-LONGEST_PAUSE: Final = 0.05
+#: Seconds between two listings of a big board (a small one's cost is nothing); where one takes longer than the first,
+#: as long as it takes, up to the second: half of the time is for others.
+LONGEST_PAUSE, BIG_PAUSE = 0.05, 0.15
 #: The same while many jobs are moved by ourselves: to list a big board anew for each few of them would take longer than
 #: the moves. A claim that lasts less than this may be among those that are told as unseen then.
 CALM_PAUSE: Final = 0.5
-_RETRY_SECONDS: Final = 0.5
-_TOLD_SECONDS: Final = 5.0
-#: Between two looks at a folder that may not be listed.
-_DENIED_SECONDS: Final = 5.0
+#: The last is between two looks at a folder that may not be listed.
+_RETRY_SECONDS, _TOLD_SECONDS, _DENIED_SECONDS = 0.5, 5.0, 5.0
 _CALLED: Final[Mapping[Folder, str]] = {"jobs": "jobs", "records": "attempts", "bin": "bin", "entities": "conductors"}
 
 
@@ -287,7 +286,8 @@ class Mirror:
                     self._done = turn
                     self._wake.notify_all()
                 self._on_round()
-            return min(CALM_PAUSE if self._calm else LONGEST_PAUSE, 3 * (time.monotonic() - began))
+            taken = time.monotonic() - began
+            return max(min(taken, BIG_PAUSE), min(CALM_PAUSE if self._calm else LONGEST_PAUSE, 3 * taken))
         except (k_exceptions.KazooException, KazooTimeoutError) as error:
             LOG.info("reading the board failed: %s", describe(error))
         except Exception:

@@ -173,16 +173,17 @@ class BoardModel:
     def jobs_listed(self, jobs: set[str], locked: set[str], pzxid: int) -> list[str]:
         """Takes in the board's children: postings, and those that are locked. Returns what to read, oldest first."""
         with self._guard:
-            for node in self._locks.keys() - locked:
+            # No sets made for it: a big board is listed many times a second, and every thread waits meanwhile.
+            for node in [node for node in self._locks if node not in locked]:
                 if self._locks[node].czxid <= pzxid:
                     self._unlock(node)
-            for node in self._keys.keys() - jobs:
+            for node in [node for node in self._keys if node not in jobs]:
                 if self._born[node] <= pzxid:
                     self._remove(node)
             # A name that a listing shows no more cannot come back by an old answer: reads are answered in order.
             self._gone_jobs = {n: z for n, z in self._gone_jobs.items() if n in jobs}
             self._gone_locks = {n: z for n, z in self._gone_locks.items() if n in locked}
-            return sorted((jobs - self._keys.keys()) | (jobs & self._unsure))
+            return sorted({node for node in jobs if node not in self._keys} | (jobs & self._unsure))
 
     def board_missing(self) -> None:
         """The board's own node is gone, and with it all that was on it."""

@@ -6,7 +6,6 @@ the ones before. :func:`build_snapshot` is the same from nothing.
 
 from __future__ import annotations
 
-import bisect
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +17,10 @@ from conductor_console.jobboards.base import BinEntry, JobEntry, Listing
 from conductor_console.jobboards.chunks import ChunkedMap, changes
 from conductor_console.observatory.causes import Causes
 from conductor_console.observatory.liveness import Claims, Liveness
+from conductor_console.observatory.ordering import reordered
 from conductor_console.observatory.rates import Closings
 from conductor_console.observatory.snapshot import EventView, JobView, Rates, Snapshot, Standing
-from conductor_console.observatory.views import Limits, job_view, orphaned, sort_key
+from conductor_console.observatory.views import Limits, job_view, orphaned
 
 if TYPE_CHECKING:
     from conductor_console.conductors.fleet import Worker
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 #: Seconds before an attempt that is open while nobody holds the job is told as crashed: a record and a claim can
 #: reach us one after the other.
 PATIENCE: Final = 1.0
-#: From so many changes at once sorting all is cheaper than moving each.
-RESORT: Final = 500
 
 
 class Builder:
@@ -141,15 +139,16 @@ class Builder:
         if not dirty and not gone:
             return
         moment = board_now.timestamp()
-        in_place = len(dirty) + len(gone) < RESORT
+        old: list[JobView] = []
+        new: list[JobView] = []
         for key in (*gone, *dirty):
-            old = self._views.pop(key)
-            if old is not None:
-                self._drop(old, in_place)
+            before = self._views.pop(key)
+            if before is not None:
+                self._counts[before.standing] -= 1
+                old.append(before)
             if key in self._jobs:
-                self._add(self._view(self._jobs[key], board_now, moment), moment, in_place)
-        if not in_place:
-            self._sorted = sorted(self._views.values(), key=sort_key)
+                new.append(self._add(self._view(self._jobs[key], board_now, moment), moment))
+        self._sorted = reordered(self._sorted, old, new)
         self._compact(moment)
         self._jobs_shown = tuple(self._sorted)
         self._by_key = self._views.picture()
@@ -159,20 +158,14 @@ class Builder:
         settle = self._orphans.get(entry.key, 0.0) <= moment
         return job_view(entry, now=board_now, limits=self._limits, owner_alive=alive, settle=settle)
 
-    def _drop(self, view: JobView, in_place: bool) -> None:
-        self._counts[view.standing] -= 1
-        if in_place:
-            del self._sorted[bisect.bisect_left(self._sorted, sort_key(view), key=sort_key)]
-
-    def _add(self, view: JobView, moment: float, in_place: bool) -> None:
+    def _add(self, view: JobView, moment: float) -> JobView:
         self._views[view.key] = view
         self._counts[view.standing] += 1
         if view.hold_until is not None and view.hold_until.timestamp() > moment:
             heapq.heappush(self._due, (view.hold_until.timestamp(), view.key))
         if view.state == "waiting":
             heapq.heappush(self._waiting, (view.entry.created_at.timestamp(), view.key))
-        if in_place:
-            bisect.insort_left(self._sorted, view, key=sort_key)
+        return view
 
     def _compact(self, moment: float) -> None:
         """Drops what the heaps keep of views that were replaced since, once that is most of them."""

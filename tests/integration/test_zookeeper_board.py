@@ -429,6 +429,21 @@ class TestWithTaskFlow:
         theirs.consume(foreign, "them")
         eventually(lambda: raw.exists(record_path(board, job.uuid)) is None, what="the orphan to go")
 
+    def test_records_are_swept_in_the_quiet_after_a_storm(
+        self, open_board: OpenBoard, theirs: TaskFlowBoard, raw: KazooClient
+    ) -> None:
+        """Sweeping lists the whole board, so it is not done at each event; no event is needed for it either."""
+        board = open_board()
+        job = board.post("a")
+        board.claim(job, "c1")
+        board.abandon(job, "c1", error=CAUSE)
+        foreign = their_job(theirs, job.uuid)
+        theirs.claim(foreign, "them")
+        board._sweep_after = time.monotonic() + 2.0
+        theirs.consume(foreign, "them")
+        eventually(lambda: job.uuid not in board.listing().jobs)
+        eventually(lambda: raw.exists(record_path(board, job.uuid)) is None, what="the orphan to go")
+
     def test_what_taskflow_trashed_is_restored(self, open_board: OpenBoard, theirs: TaskFlowBoard) -> None:
         board = open_board()
         key = theirs.post("a").uuid

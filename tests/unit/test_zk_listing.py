@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from kazoo.protocol.serialization import GetChildren2, int_struct, stat_struct, write_string
 from kazoo.protocol.states import ZnodeStat
 
-from conductor_console.jobboards import zk_listing
 from conductor_console.jobboards.zk_listing import Listed, _Listing
 from conductor_console.jobboards.zk_paths import split_children
 
