@@ -16,6 +16,7 @@ from conductor_console.errors import BoardUnreachable, ConsoleError
 from conductor_console.jobboards import sqlite_schema
 from conductor_console.jobboards.base import Refused
 from conductor_console.jobboards.sqlite_file import BoardFile
+from conductor_console.persistence.sqlite_lock import begin_writing
 from conductor_console.text import visible
 
 #: How long a write waits for another process's, in seconds.
@@ -181,7 +182,7 @@ class Database:
         with self._explained(writing=True), self._engine.connect() as connection:
             # A setting of the connection, which the pool hands on: said each time.
             connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            begin_writing(connection, self._timeout)
             # As late as can be: what is written to a file that is no longer there is lost.
             self.file.need_same()
             yield connection

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
 import sqlite3
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,6 +15,7 @@ from sqlalchemy import pool as sa_pool
 from conductor_console.errors import UsageError
 from conductor_console.persistence import schema, sessions
 from conductor_console.persistence.sessions import ANSWER_TIMEOUT, Patience
+from conductor_console.persistence.sqlite_lock import begin_writing
 from conductor_console.settings import masked as masked_url
 from conductor_console.settings import store_conf
 from conductor_console.text import visible
@@ -30,8 +29,6 @@ SINGLE = "cc_single"
 _EXAMPLE = "it looks like sqlite:////srv/flows.db or postgresql://user@host/flows"
 #: Seconds for which a lock that another program holds is waited for at once.
 BUSY_TIMEOUT: Final = 5.0
-#: Seconds between two looks whether SQLite's write lock is free.
-_LOOK: Final = 0.001
 #: What an engine is for. On SQLite one serves all.
 Purpose = Literal["reading", "writing", "upgrading"]
 
@@ -108,32 +105,9 @@ def _begin(busy: float, connection: sa.Connection) -> None:
     # The sqlite3 module's own transaction handling would begin too late for a consistent read, and break savepoints.
     options = connection.get_execution_options()
     if options.get(WRITING, False):
-        _begin_writing(connection, busy)
+        begin_writing(connection, busy)
     elif not options.get(SINGLE, False):
         connection.exec_driver_sql("BEGIN")
-
-
-def _begin_writing(connection: sa.Connection, busy: float) -> None:
-    """Takes SQLite's write lock. SQLite looks for it ever more seldom, and would find a lock that another process takes
-    again every few milliseconds only by chance.
-    """
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    raw.execute("PRAGMA busy_timeout = 0")
-    until = time.monotonic() + busy
-    try:
-        while time.monotonic() < until:
-            try:
-                raw.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    break
-            time.sleep(_LOOK)
-        # What is wrong with it is told in SQLAlchemy's way.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    finally:
-        raw.execute(f"PRAGMA busy_timeout = {math.ceil(busy * 1000)}")
 
 
 def for_one_statement(connection: sa.Connection) -> sa.Connection:
