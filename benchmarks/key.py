@@ -6,7 +6,7 @@ process. Keys come from a thread of their own, as a terminal's do, so that a loo
 in what is told; the time runs until what is written to the terminal has the cursor's new row. The peer is Textual's
 DataTable with the same rows and nothing else in the process.
 
-    python -m benchmarks.key [--jobs 50000] [--keys 200] [--changes 500] [--conductors 8] [--busy-jobs 3000]
+    python -m benchmarks.key [--jobs 50000] [--keys 100] [--changes 500] [--conductors 8] [--busy-jobs 3000]
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def measure(servers: Servers, options: argparse.Namespace, report: Report) -> No
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=50000, metavar="N")
-    parser.add_argument("--keys", type=int, default=200, metavar="N", help="keys pressed in each state of the board")
+    parser.add_argument("--keys", type=int, default=100, metavar="N", help="keys pressed in each state of the board")
     parser.add_argument("--changes", type=float, default=500.0, metavar="N", help="a second")
     parser.add_argument("--conductors", type=int, default=8, metavar="N")
     parser.add_argument("--busy-jobs", type=int, default=3000, metavar="N", help="what the conductors are given to do")

@@ -8,7 +8,7 @@ conductor of ours sends is listened to on the wire, on a big board of which a pa
 TaskFlow's, which knows no holds, gets the claimed part alone.
 
     python -m benchmarks.wake [--posts 150] [--peer-posts 12] [--idle-jobs 10000] [--idle-claimed 100]
-                              [--idle-seconds 30] [--no-peer] [--json FILE]
+                              [--idle-seconds 15] [--no-peer] [--json FILE]
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peer-posts", type=int, default=12, metavar="N", help="of TaskFlow's")
     parser.add_argument("--idle-jobs", type=int, default=10000, metavar="N")
     parser.add_argument("--idle-claimed", type=int, default=100, metavar="N")
-    parser.add_argument("--idle-seconds", type=float, default=30.0, metavar="S")
+    parser.add_argument("--idle-seconds", type=float, default=15.0, metavar="S")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="without TaskFlow's")
 
 

@@ -62,5 +62,6 @@ class Listed:
             jobs, locked = split_children(some)
             put(self._jobs, jobs)
             put(self._locked, locked)
-        self._children = listed
+            # Not the new set in place of the old: its names would be kept twice, here and by whoever was told of them.
+            put(self._children, some)
         return self._jobs, self._locked
