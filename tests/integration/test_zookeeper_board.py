@@ -416,9 +416,11 @@ class TestWithTaskFlow:
         theirs.consume(foreign, "their conductor")
         eventually(lambda: ours_posted.uuid not in board.listing().jobs)
 
+    @pytest.mark.parametrize("pause", [0.0, 2.0], ids=["at once", "in the quiet after a storm"])
     def test_the_record_of_a_job_that_taskflow_consumed_goes(
-        self, open_board: OpenBoard, theirs: TaskFlowBoard, raw: KazooClient
+        self, open_board: OpenBoard, theirs: TaskFlowBoard, raw: KazooClient, pause: float
     ) -> None:
+        """Sweeping lists the whole board, so it is not done at each event; no event is needed for it either."""
         board = open_board()
         job = board.post("a")
         board.claim(job, "c1")
@@ -426,22 +428,8 @@ class TestWithTaskFlow:
         assert raw.exists(record_path(board, job.uuid)) is not None
         foreign = their_job(theirs, job.uuid)
         theirs.claim(foreign, "them")
+        board._sweep_after = time.monotonic() + pause
         theirs.consume(foreign, "them")
-        eventually(lambda: raw.exists(record_path(board, job.uuid)) is None, what="the orphan to go")
-
-    def test_records_are_swept_in_the_quiet_after_a_storm(
-        self, open_board: OpenBoard, theirs: TaskFlowBoard, raw: KazooClient
-    ) -> None:
-        """Sweeping lists the whole board, so it is not done at each event; no event is needed for it either."""
-        board = open_board()
-        job = board.post("a")
-        board.claim(job, "c1")
-        board.abandon(job, "c1", error=CAUSE)
-        foreign = their_job(theirs, job.uuid)
-        theirs.claim(foreign, "them")
-        board._sweep_after = time.monotonic() + 2.0
-        theirs.consume(foreign, "them")
-        eventually(lambda: job.uuid not in board.listing().jobs)
         eventually(lambda: raw.exists(record_path(board, job.uuid)) is None, what="the orphan to go")
 
     def test_what_taskflow_trashed_is_restored(self, open_board: OpenBoard, theirs: TaskFlowBoard) -> None:
