@@ -40,7 +40,7 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
         columns = tuple(rows[0])
         connection.execute(_arrays_inserted(table.name, columns, _enums(connection, table)), _arrays(columns, rows))
     else:
-        connection.execute(_inserted(table.name), [dict(row) for row in rows])
+        connection.execute(_inserted(table.name), list(rows))
 
 
 def update(connection: sa.Connection, table: str, changed: Mapping[str, Mapping[str, Stored]]) -> int:
