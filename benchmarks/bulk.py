@@ -4,7 +4,7 @@ Ours is the whole act: every job conditional on what was seen, told in the audit
 after, and shown by the listing at the end. The floor is the very same transactions, made beforehand of what is known
 by then, sent by a bare kazoo client, hundreds under way. Every job was tried before, as those that are binned are.
 
-    python -m benchmarks.bulk [--jobs 5000] [--rounds 3] [--json FILE]
+    python -m benchmarks.bulk [--jobs 3000] [--rounds 3] [--json FILE]
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def measure(servers: Servers, options: argparse.Namespace, report: Report) -> No
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, default=5000, metavar="N")
+    parser.add_argument("--jobs", type=int, default=3000, metavar="N")
 
 
 BENCH = Bench("bulk", __doc__ or "", add_options, measure, quick={"jobs": 40})

@@ -5,7 +5,7 @@ lets go and consumes jobs by raw requests at a given pace. Told are the processo
 the request that posts a job to the first snapshot that shows it. There is no peer: TaskFlow's board has no such
 picture.
 
-    python -m benchmarks.churn [--jobs 10000] [--rates 100 300 1000] [--seconds 4] [--json FILE]
+    python -m benchmarks.churn [--jobs 10000] [--rates 100 1000] [--seconds 4] [--json FILE]
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def measure(servers: Servers, options: argparse.Namespace, report: Report) -> No
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=10000, metavar="N", help="the board's size (50000: a minute more)")
-    parser.add_argument("--rates", type=float, nargs="+", default=[100.0, 300.0, 1000.0], metavar="N", help="a second")
+    parser.add_argument("--rates", type=float, nargs="+", default=[100.0, 1000.0], metavar="N", help="a second")
     parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="for each pace")
 
 

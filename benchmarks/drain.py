@@ -5,7 +5,7 @@ ZooKeeper and SQLite (and PostgreSQL, where it is installed), against TaskFlow's
 on the same ZooKeeper: on its SQL backend, in the same databases, and on its in-memory store, which keeps nothing. The
 floor does with raw requests what the same guarantees need.
 
-    python -m benchmarks.drain [--jobs 250] [--workers 16] [--curve 1 4 32] [--rounds 3] [--no-peer] [--json FILE]
+    python -m benchmarks.drain [--jobs 200] [--workers 16] [--curve 1 32] [--rounds 3] [--no-peer] [--json FILE]
 
 Each turn is a fresh process on a fresh board: it registers its conductors, then all jobs are posted in a burst, and
 the time runs until the board is empty. CPU is that process's and its children's, the servers' not among it. Commits
@@ -282,12 +282,12 @@ def measure(servers: Servers, options: argparse.Namespace, report: Report) -> No
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parts = ("kinds", "parallel", "processes", "postgresql")
-    parser.add_argument("--jobs", type=int, default=250, metavar="N", help="jobs a turn of ours")
+    parser.add_argument("--jobs", type=int, default=200, metavar="N", help="jobs a turn of ours")
     parser.add_argument("--workers", type=int, default=16, metavar="N")
-    parser.add_argument("--curve", type=int, nargs="*", default=[1, 4, 32], metavar="N", help="workers to try")
+    parser.add_argument("--curve", type=int, nargs="*", default=[1, 32], metavar="N", help="workers to try")
     parser.add_argument("--counted-jobs", type=int, default=100, metavar="N", help="jobs of the turn that counts")
     parser.add_argument("--peer-jobs", type=int, default=16, metavar="N", help="jobs of TaskFlow's on SQL")
-    parser.add_argument("--memory-jobs", type=int, default=150, metavar="N", help="jobs of TaskFlow's in memory")
+    parser.add_argument("--memory-jobs", type=int, default=100, metavar="N", help="jobs of TaskFlow's in memory")
     parser.add_argument(
         "--parallel-jobs", type=int, default=2, metavar="N", help="jobs of TaskFlow's parallel engine, for each at once"
     )
