@@ -20,7 +20,7 @@ import pymysql
 import pytest
 
 from tests.servers import free_port
-from tests.support import eventually
+from tests.support import eventually, freeze
 
 USER: Final = "console"
 PASSWORD: Final = "hunter2"
@@ -177,7 +177,7 @@ class Database(abc.ABC):
         for _ in range(2):
             self._paused = _family(self._process.pid)
             for pid in self._paused:
-                os.kill(pid, signal.SIGSTOP)
+                freeze(pid)
 
     def resume(self) -> None:
         """Lets a paused server go on."""

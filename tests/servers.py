@@ -21,7 +21,7 @@ from kazoo.exceptions import KazooException
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
 
-from tests.support import eventually
+from tests.support import eventually, freeze
 
 JARS = Path("/usr/share/java")
 HOW_TO_INSTALL = "apt-get install libzookeeper-java default-jre-headless"
@@ -278,7 +278,7 @@ class Zookeeper:
     def pause(self) -> None:
         """Freezes the server: connections stay open, nothing is answered."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def resume(self) -> None:
         """Lets a paused server go on."""

@@ -22,7 +22,7 @@ from tests import flows
 from tests.faults.wire import Wire
 from tests.integration.conducting import Nursery, Rig, process, rig
 from tests.servers import Zookeeper
-from tests.support import eventually
+from tests.support import eventually, freeze
 
 #: More, and on both boards, where somebody asks for a long run.
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -167,7 +167,7 @@ def test_a_process_that_was_stopped_beyond_its_session_does_nothing_more(
         with process(conf, f"sqlite:///{tmp_path / 'flows.db'}", "victim", tmp_path) as child:
             victim = str(child.pid)
             eventually(lambda: f"two-began {victim}" in ours.done(), what="the victim to be at work")
-            child.send_signal(signal.SIGSTOP)
+            freeze(child.pid)
             eventually(
                 lambda: (found := ours.board.find(job.uuid)) is not None and found.claim is None,
                 what="the victim's session to end",

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from conductor_console.jobboards.sqlite import SQLiteJobBoard
 from conductor_console.jobboards.sqlite_liveness import Sessions
 from tests import sqlite_boards
 from tests.sqlite_boards import OBEYS, Child, connected, lock_files, overheard, owner, reach, refusal
-from tests.support import eventually
+from tests.support import eventually, freeze
 
 #: Fixtures.
 path, board, start = sqlite_boards.path, sqlite_boards.board, sqlite_boards.start
@@ -98,7 +97,7 @@ def test_a_board_that_was_moved_in_use_is_refused_until_it_is_whole_and_free(
         job = board.post("a")
     child = start(OBEYS, path)
     child.claim(job)
-    child.process.send_signal(signal.SIGSTOP)
+    freeze(child.process.pid)
     moved = path.rename(path.with_name("moved.db"))
     for act in ("connect", "ensure"):
         assert refusal(moved, act) == f"{moved} was moved from {path} while processes work on it: end them first"

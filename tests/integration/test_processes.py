@@ -20,7 +20,7 @@ from conductor_console.errors import ConsoleError, StoreUnreachable, Unreachable
 from tests import flows
 from tests.integration.conducting import QUICK, Rig, rig
 from tests.integration.running import Place, place_at
-from tests.support import eventually
+from tests.support import eventually, freeze
 
 
 class Fleets:
@@ -242,7 +242,7 @@ def test_a_frozen_process_keeps_nobody_waiting(fleets: Fleets, monkeypatch: pyte
     frozen, stuck = worker(fleet, "w1-1").pid, worker(fleet, "w2-1").pid
     assert frozen
     assert stuck
-    os.kill(frozen, signal.SIGSTOP)
+    freeze(frozen)
     with pytest.raises(ConsoleError, match=r"did not answer within 0\.3 s"):
         fleet.pause()
     assert worker(fleet, "w2-1").state == "paused", "the others do as they are told"

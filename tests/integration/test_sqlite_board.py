@@ -22,7 +22,7 @@ from conductor_console.jobboards.base import BoardEvent
 from conductor_console.jobboards.sqlite import SQLiteJobBoard
 from tests import sqlite_boards
 from tests.sqlite_boards import OBEYS, Child, connected, lock_files, owner
-from tests.support import eventually
+from tests.support import eventually, freeze
 
 #: Fixtures.
 path, board, start = sqlite_boards.path, sqlite_boards.board, sqlite_boards.start
@@ -133,7 +133,7 @@ def test_a_stopped_process_keeps_its_claim(board: SQLiteJobBoard, path: Path, st
     job = board.post("a")
     child = start(OBEYS, path)
     child.claim(job)
-    child.process.send_signal(signal.SIGSTOP)
+    freeze(child.process.pid)
     try:
         eventually(lambda: owner(board, job) == "child", what="the claim")
         with connected(path) as other:
