@@ -21,6 +21,7 @@ from kazoo.client import KazooClient
 from benchmarks import boards, stores
 from benchmarks.common import Bench, Report, Servers, Turn, against, alternate, pipelined, timed
 from conductor_console import persistence
+from conductor_console.cli import collector
 from conductor_console.clock import utcnow
 from conductor_console.jobboards import attempts
 from conductor_console.jobboards.zk_paths import BoardPaths
@@ -109,6 +110,8 @@ def filled(servers: Servers, client: KazooClient, jobs: int) -> BoardPaths:
 
 
 def measure(servers: Servers, options: argparse.Namespace, report: Report) -> None:
+    # As our command does for itself; the bare transactions get it too.
+    collector.tune()
     jobs: int = options.jobs
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(servers.zookeeper.kazoo(timeout=60.0))
