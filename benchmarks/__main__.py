@@ -1,4 +1,4 @@
-"""Runs the benchmarks: all of them in under ten minutes, or those that are named.
+"""Runs the benchmarks: all of them in ten minutes or little more, or those that are named.
 
 python -m benchmarks [NAME ...] [--rounds 3] [--quick] [--json FILE]
 
