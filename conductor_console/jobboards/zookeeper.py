@@ -101,6 +101,7 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
         self._ensured = False
         self._writes = False
         self._sweep_after = 0.0
+        self._put_off = False
         self._model = BoardModel(self.picture)
         self._acts = ConductorActs(self._client, self._paths, self._model)
         self._operator = OperatorActs(self._client, self._paths, self._model)
@@ -394,7 +395,9 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
 
     def _sweep(self) -> None:
         began = time.monotonic()
-        if self._writes and began >= self._sweep_after and self._model.orphans():
+        wanted = self._writes and bool(self._model.orphans())
+        self._put_off = wanted and began < self._sweep_after
+        if wanted and not self._put_off:
             self._acts.sweep()
             # It lists the whole board: that is to be a small part of what the thread does, however much there is.
             now = time.monotonic()
@@ -403,8 +406,11 @@ class ZookeeperJobBoard(Placed, OperatedBoard):
     def _quiet(self, connected: bool) -> None:
         """On the board's thread, about once a second while there is nothing to read."""
         if connected:
-            with self._tidying():
-                self._sweep()
+            # Only what was put off: what a sweep left is left until something moves, or a quiet board would be listed
+            # for ever.
+            if self._put_off:
+                with self._tidying():
+                    self._sweep()
         elif self._claims.silence() and self._owned and self._client.last_zxid:
             # A server whose data are those of a backup refuses whoever saw later ones, for ever. Our session's time is
             # over, so that nothing is lost by beginning anew, whatever we find.
