@@ -30,6 +30,7 @@ from kazoo.security import OPEN_ACL_UNSAFE
 from oslo_utils import strutils
 
 from conductor_console.errors import BoardUnreachable, UsageError
+from conductor_console.jobboards import zk_connection
 from conductor_console.jobboards.base import Refused
 from conductor_console.jobboards.zk_sockets import Handler
 from conductor_console.text import visible
@@ -102,7 +103,7 @@ def make_client(conf: Mapping[str, Any]) -> KazooClient:
     options.setdefault("handler", Handler())
     if conf.get("auth_data"):
         options["auth_data"] = {(str(scheme), str(credential)) for scheme, credential in conf["auth_data"]}
-    return KazooClient(
+    client = KazooClient(
         hosts_of(conf),
         timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),
         logger=LOG,
@@ -110,6 +111,8 @@ def make_client(conf: Mapping[str, Any]) -> KazooClient:
         command_retry=conf.get("command_retry") or KazooRetry(max_tries=5, delay=0.1, max_delay=2.0),
         **options,
     )
+    zk_connection.use(client)
+    return client
 
 
 def start_client(client: KazooClient, hosts: str, timeout: float) -> None:

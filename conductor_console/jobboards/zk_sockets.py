@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.handlers.utils import fileobj_to_fd
+from kazoo.protocol.serialization import int_struct
 
 #: So much is received at once; and so much, in bytes, is gathered at most before it is sent.
 _OCTETS: Final = 64 * 1024
-#: While there are requests to send, it is looked for answers after so many of them.
-_TURNS: Final = 16
+_OVER: Final = select.POLLHUP | select.POLLERR
 
 
 class Stream:
@@ -51,6 +51,25 @@ class Stream:
         begin = self._at
         self._at = min(begin + size, len(self._received))
         return self._received[begin : self._at]
+
+    def message(self) -> bytes | None:
+        """The next of messages that each begin with their length, without that; None where not all of it is here.
+
+        Asks the system where nothing is here. :raises OSError: the connection broke.
+        """
+        if self._at >= len(self._received):
+            try:
+                self._received, self._at = self._socket.recv(_OCTETS), 0
+            except BlockingIOError:
+                return None
+        begin = self._at + int_struct.size
+        if len(self._received) < begin:
+            return None
+        end = begin + int_struct.unpack_from(self._received, self._at)[0]
+        if len(self._received) < end:
+            return None
+        self._at = end
+        return self._received[begin:end]
 
     def send(self, octets: Any) -> int:
         """Takes all of it; it is gone once :meth:`flush` says so."""
@@ -84,12 +103,14 @@ class Stream:
 
 
 class Bell:
-    """A pair of sockets by which many threads tell one how many requests wait; a byte lies in it while any does."""
+    """A pair of sockets by which many threads tell one how many requests wait; only one that sleeps has to be woken."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ear, self._hand = socket.socketpair()
         self._rung = 0
+        self._asleep = False
+        self._woken = False
         self._closed = False
 
     def ring(self) -> None:
@@ -98,14 +119,27 @@ class Bell:
             if self._closed:
                 raise OSError("the connection is closed")
             self._rung += 1
-            if self._rung == 1:
+            if self._asleep and self._rung > 0 and not self._woken:
+                self._woken = True
                 self._hand.send(b"\0")
 
     def heard(self) -> None:
         """One request is dealt with; that may be before it is rung for."""
         with self._lock:
             self._rung -= 1
-            if self._rung == 0 and not self._closed:
+
+    def sleep(self) -> bool:
+        """Whoever listens is about to wait for the socket. Returns whether there is no request for him yet."""
+        with self._lock:
+            self._asleep = self._rung <= 0
+            return self._asleep
+
+    def wake(self) -> None:
+        """Whoever listens waits no more."""
+        with self._lock:
+            self._asleep = False
+            if self._woken and not self._closed:
+                self._woken = False
                 self._ear.recv(1)
 
     @property
@@ -129,6 +163,8 @@ class _Ear:
         self._bell = bell
         self.fileno = bell.fileno
         self.close = bell.close
+        self.sleep = bell.sleep
+        self.wake = bell.wake
 
     @property
     def at_once(self) -> bool:
@@ -158,7 +194,6 @@ class Handler(SequentialThreadingHandler):
         super().__init__()
         self._poll = select.poll()
         self._wanted: dict[int, int] = {}
-        self._turns = 0
 
     def create_connection(self, *args: Any, **options: Any) -> Any:
         connected = super().create_connection(*args, **options)
@@ -173,35 +208,31 @@ class Handler(SequentialThreadingHandler):
 
         :raises TypeError: a socket is closed. :raises ValueError: its file is another's, or nobody's, by now.
         """
-        # kazoo asks this five times for a request and its answer, and mostly there is nothing to wait for.
+        # kazoo asks before each piece that it reads and writes, and mostly there is nothing to wait for.
         if not rlist and len(wlist) == 1 and type(wlist[0]) is Stream and wlist[0].takes:
             return [], wlist, []
         if not wlist and len(rlist) == 1 and type(rlist[0]) is Stream and rlist[0].at_once:
             return rlist, [], []
         streams = [one for one in wlist or rlist if isinstance(one, Stream)]
-        at_once = [one for one in rlist if _at_once(one)]
-        rings = any(isinstance(one, _Ear) for one in at_once)
-        if not rings:
-            for stream in streams:
-                stream.flush()
-        self._turns = self._turns + 1 if rings else 0
-        if at_once and self._turns < _TURNS:
-            return at_once, [], []
-        self._turns = 0
-        return self._waited(rlist, wlist, streams, timeout)
+        for stream in streams:
+            stream.flush()
+        ears = [one for one in rlist if isinstance(one, _Ear)]
+        slept = [ear.sleep() for ear in ears]
+        try:
+            return self._waited(rlist, wlist, streams, timeout if all(slept) else 0.0)
+        finally:
+            for ear in ears:
+                ear.wake()
 
     def _waited(self, rlist: Any, wlist: Any, streams: list[Stream], timeout: float | None) -> tuple[list[Any], ...]:
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             wanted: dict[int, int] = {}
-            for event, sockets in (
-                (select.POLLIN, rlist),
-                (select.POLLOUT, wlist),
-                (select.POLLOUT, [stream for stream in streams if stream.unsent]),
-            ):
-                for one in sockets:
-                    number = fileobj_to_fd(one)
-                    wanted[number] = wanted.get(number, 0) | event
+            for one in rlist:
+                wanted[fileobj_to_fd(one)] = select.POLLIN
+            for one in (*wlist, *(stream for stream in streams if stream.unsent)):
+                number = fileobj_to_fd(one)
+                wanted[number] = wanted.get(number, 0) | select.POLLOUT
             if wanted != self._wanted:
                 self._poll, self._wanted = select.poll(), wanted
                 for number, events in wanted.items():
@@ -212,17 +243,16 @@ class Handler(SequentialThreadingHandler):
             if any(events & select.POLLNVAL for events in ready.values()):
                 raise ValueError("a socket was closed while it was waited for")
             # What hung up can be read and written: that tells how.
-            over = select.POLLHUP | select.POLLERR
             for stream in streams:
-                if ready.get(stream.fileno(), 0) & (select.POLLOUT | over):
+                if ready.get(stream.fileno(), 0) & (select.POLLOUT | _OVER):
                     stream.flush()
             readable = [
-                one for one in rlist if _at_once(one) or ready.get(fileobj_to_fd(one), 0) & (select.POLLIN | over)
+                one for one in rlist if _at_once(one) or ready.get(fileobj_to_fd(one), 0) & (select.POLLIN | _OVER)
             ]
             writable = [
                 one
                 for one in wlist
-                if ready.get(fileobj_to_fd(one), 0) & (select.POLLOUT | over)
+                if ready.get(fileobj_to_fd(one), 0) & (select.POLLOUT | _OVER)
                 and not (isinstance(one, Stream) and not one.takes)
             ]
             if readable or writable or not ready:
