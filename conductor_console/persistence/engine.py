@@ -140,7 +140,7 @@ def create(url: sa.URL, conf: Mapping[str, Any], *, read_only: bool, purpose: Pu
         options = {key: value for key, value in options.items() if not key.startswith(("pool", "max"))}
         options["poolclass"] = sa_pool.StaticPool
     else:
-        options = {"poolclass": sa_pool.QueuePool, "pool_size": 8, "max_overflow": 56} | options
+        options = {"poolclass": sa_pool.QueuePool, "pool_size": 32, "max_overflow": 32} | options
     engine = sa.create_engine(url, **options | dict(conf.get("engine_args", {})))
     sa.event.listen(engine, "begin", functools.partial(_begin, busy))
     return engine
