@@ -1,18 +1,21 @@
 """Many rows of one table in one statement.
 
 On PostgreSQL the rows travel as one array for each column: a statement for each row, even in a pipeline, costs both
-sides several times as much. The other drivers are given the rows one by one.
+sides several times as much. The other drivers are given the rows one by one; SQLite's made ready here, since SQLAlchemy
+takes longer over each than SQLite itself.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from conductor_console.clock import for_column, utcnow
 from conductor_console.persistence import schema
@@ -21,12 +24,15 @@ from conductor_console.persistence.schema import Encoded, Stored
 _UUID: Final = "wanted_uuid"
 _GIVEN: Final = "given"
 _MADE: Final = "created_at"
+_CHANGED: Final = "updated_at"
 #: In a connection's ``info``: the enumerations of each table.
 _ENUMS: Final = "cc_enums"
 _ENUM_TYPES: Final = sa.text(
     "SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
     " JOIN pg_type ON pg_type.oid = atttypid WHERE attrelid = to_regclass(:table) AND typtype = 'e'"
 )
+#: In a connection's ``info``: statements as its driver takes them.
+_STATEMENTS: Final = "cc_statements"
 #: Column, and the name of its type.
 Enums = tuple[tuple[str, str], ...]
 #: Rows, each with the same columns.
@@ -35,29 +41,71 @@ Rows = Sequence[Mapping[str, Stored]]
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
     """Adds rows, in their order."""
+    rows = _timed(table, rows)
+    columns = tuple(rows[0])
     if connection.dialect.name == "postgresql":
-        rows = _timed(table, rows)
-        columns = tuple(rows[0])
         connection.execute(_arrays_inserted(table.name, columns, _enums(connection, table)), _arrays(columns, rows))
+    elif connection.dialect.name == "sqlite":
+        raw = _raw(connection, _inserted(table.name, columns), "insert", table.name, columns)
+        connection.exec_driver_sql(raw.text, raw.of(rows))
     else:
-        connection.execute(_inserted(table.name), list(rows))
+        bound = [{_bound(name): row[name] for name in columns} for row in rows]
+        connection.execute(_inserted(table.name, columns), bound)
 
 
 def update(connection: sa.Connection, table: str, changed: Mapping[str, Mapping[str, Stored]]) -> int:
     """Changes rows by their uuid, in each the same columns. Returns how many of them are there."""
     columns = tuple(sorted(next(iter(changed.values()))))
+    found = schema.metadata.tables[table]
     if connection.dialect.name == "postgresql":
-        given = _arrays(columns, list(changed.values())) | {_bound(_UUID): list(changed)}
-        enums = _enums(connection, schema.metadata.tables[table])
-        return connection.execute(_arrays_updated(table, columns, enums), given).rowcount
+        arrays = _arrays(columns, list(changed.values())) | {_bound(_UUID): list(changed)}
+        return connection.execute(_arrays_updated(table, columns, _enums(connection, found)), arrays).rowcount
+    if connection.dialect.name == "sqlite":
+        more: dict[str, Stored] = {_CHANGED: for_column(utcnow())} if _CHANGED in found.c else {}
+        columns = (*columns, *more)
+        raw = _raw(connection, _updated(table, columns), "update", table, columns)
+        given = ({**values, **more, _UUID: uuid} for uuid, values in changed.items())
+        return connection.exec_driver_sql(raw.text, raw.of(given)).rowcount
     rows = [{_UUID: uuid, **{_bound(name): values[name] for name in columns}} for uuid, values in changed.items()]
     return connection.execute(_updated(table, columns), rows).rowcount
 
 
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """A statement as the driver takes it.
+
+    :ivar columns: what is bound, in the order of the text, each with what makes a value ready for the driver.
+    """
+
+    text: str
+    columns: tuple[tuple[str, Callable[[Any], Any] | None], ...]
+
+    def of(self, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+        """What is bound to it for each row."""
+        return [tuple(row[name] if ready is None else ready(row[name]) for name, ready in self.columns) for row in rows]
+
+
+def _raw(connection: sa.Connection, statement: sa.Insert | sa.Update, *key: object) -> _Raw:
+    """:param key: by which the statement is known again."""
+    known: dict[tuple[object, ...], _Raw] = connection.info.setdefault(_STATEMENTS, {})
+    if key not in known:
+        dialect = connection.dialect
+        compiled = statement.compile(dialect=dialect)
+        assert isinstance(compiled, SQLCompiler)
+        names = compiled.positiontup
+        assert names is not None
+        kinds = (compiled.binds[name].type for name in names)
+        ready = [kind.dialect_impl(dialect).bind_processor(dialect) for kind in kinds]
+        columns = (name.removeprefix(_bound("")) for name in names)
+        known[key] = _Raw(str(compiled), tuple(zip(columns, ready, strict=True)))
+    return known[key]
+
+
 # Making a statement costs more than sending it.
-@functools.cache
-def _inserted(table: str) -> sa.Insert:
-    return sa.insert(schema.metadata.tables[table])
+@functools.lru_cache(maxsize=256)
+def _inserted(table: str, columns: tuple[str, ...]) -> sa.Insert:
+    found = schema.metadata.tables[table]
+    return sa.insert(found).values({name: sa.bindparam(_bound(name), type_=found.c[name].type) for name in columns})
 
 
 @functools.lru_cache(maxsize=256)
