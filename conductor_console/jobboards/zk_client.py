@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -33,6 +31,7 @@ from conductor_console.errors import BoardUnreachable, UsageError
 from conductor_console.jobboards import zk_connection
 from conductor_console.jobboards.base import Refused
 from conductor_console.jobboards.zk_sockets import Handler
+from conductor_console.promise import Promise
 from conductor_console.text import visible
 
 # kazoo tells of each lost connection at WARNING; without a handler Python would print that on the screen.
@@ -157,45 +156,16 @@ def answer(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return call(*args, **options).get(timeout=ANSWER_SECONDS)
 
 
-class Answer:
-    """What kazoo's connection has to tell of one request, for one thread to wait for: kazoo's own costs as much as a
-    request does.
-    """
+class Answer(Promise):
+    """What kazoo's connection has to tell of one request: kazoo's own costs as much as a request does."""
 
-    __slots__ = ("_error", "_told", "_value")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._told = threading.Lock()
-        self._told.acquire()
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def set(self, value: Any = None) -> None:
-        self._value = value
-        self._tell()
-
-    def set_exception(self, error: BaseException) -> None:
-        self._error = error
-        self._tell()
-
-    def _tell(self) -> None:
-        with contextlib.suppress(RuntimeError):  # told twice: the first that waits has an answer
-            self._told.release()
-
-    def wait(self, timeout: float) -> bool:
-        """Whether there is an answer, after so many seconds at most."""
-        there = self._told.acquire(timeout=timeout)
-        if there:
-            self._told.release()
-        return there
-
-    def get(self, timeout: float) -> Any:
+    def get(self, timeout: float | None = None) -> Any:
         """The answer, or raises what was met. :raises KazooTimeoutError: there was none in time."""
         if not self.wait(timeout):
             raise KazooTimeoutError
-        if self._error is not None:
-            raise self._error
-        return self._value
+        return super().get()
 
 
 def sent(client: KazooClient, request: Any) -> Answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ from taskflow import exceptions as excp
 
 from conductor_console.errors import StoreUnreachable
 from conductor_console.persistence.schema import Values
+from conductor_console.promise import Promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Binding:
     lost: Exception | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
     seen: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    last: Future[Any] | None = None
+    last: Promise | None = None
 
 
 class Bound:

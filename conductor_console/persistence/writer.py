@@ -1,6 +1,6 @@
 """The one thread that writes to a store: everything that is queued goes into one transaction.
 
-Each piece of work has a future of its own, which tells of its commit, or of its own error: what one piece does wrong,
+Each piece of work has a promise of its own, which tells of its commit, or of its own error: what one piece does wrong,
 or what stands in its way, never reaches the others of its transaction. Those of one flow are done in their order.
 """
 
@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -27,6 +26,7 @@ from conductor_console.persistence.faults import blames_store, is_transient
 from conductor_console.persistence.fence import Fence
 from conductor_console.persistence.schema import Unstorable
 from conductor_console.persistence.unit import Unit
+from conductor_console.promise import Promise
 
 _LOG = logging.getLogger(__name__)
 #: Pieces of work in one transaction: enough for every worker of a host, few enough to be run again one by one.
@@ -52,7 +52,7 @@ class _Item:
     :ivar error: why it was not done when it was last tried.
     """
 
-    __slots__ = ("alone", "deadline", "due", "edit", "error", "flow", "future", "what", "work")
+    __slots__ = ("alone", "deadline", "due", "edit", "error", "flow", "promise", "what", "work")
 
     def __init__(
         self, work: Work[Any] | None, what: str, flow: str | None, patience: float, edit: Edit | None = None
@@ -66,7 +66,7 @@ class _Item:
         self.deadline = now + patience
         self.alone = False
         self.error: BaseException | None = None
-        self.future: Future[Any] = Future()
+        self.promise = Promise()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +154,11 @@ class Writer:
         :raises StorageFailure: when it could not be stored, or the store is closed.
         """
         item = _Item(work, what, flow, self._retry_for if patience is None else patience)
-        result: T = self._submit(item).result()
+        result: T = self._submit(item).get()
         return result
 
-    def submit(self, edit: Edit, what: str, flow: str | None = None, *, hurry: bool = True) -> Future[None]:
-        """Queues an edit, and returns at once. The future tells when it is durable, or why it never will be.
+    def submit(self, edit: Edit, what: str, flow: str | None = None, *, hurry: bool = True) -> Promise:
+        """Queues an edit, and returns at once. The promise tells when it is durable, or why it never will be.
 
         :param hurry: False: nobody waits for it, so it waits a moment for what else comes; who comes to wait for it all
             the same calls :meth:`hurry`.
@@ -179,7 +179,7 @@ class Writer:
 
     def barrier(self, flow: str) -> None:
         """Returns when everything of the flow that was queued before is durable or has failed."""
-        self._submit(_Item(None, "waiting for the writer", flow, self._retry_for)).result()
+        self._submit(_Item(None, "waiting for the writer", flow, self._retry_for)).get()
 
     def settle(self) -> None:
         """Returns when the transaction that runs now, if any, is over."""
@@ -199,7 +199,7 @@ class Writer:
             if thread.is_alive():
                 _LOG.warning("the writer of %s does not end: its database does not answer", self._name)
 
-    def _submit(self, item: _Item, *, hurry: bool = True) -> Future[Any]:
+    def _submit(self, item: _Item, *, hurry: bool = True) -> Promise:
         with self._wake:
             if self._closing:
                 raise excp.StorageFailure(f"the store is closed; {item.what} was refused")
@@ -210,7 +210,7 @@ class Writer:
             if (hurry and not self._hurry) or len(self._queue) == 1:
                 self._wake.notify()
             self._hurry = self._hurry or hurry
-        return item.future
+        return item.promise
 
     # -- the thread --------------------------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -241,7 +241,7 @@ class Writer:
     def _round(self, waiting: list[_Item]) -> list[_Item]:
         """Tries everything once. Returns what is to be tried again, in its order; all else is answered."""
         error = self._resolve()
-        work = [item for item in waiting if item.work is not None and not item.future.done()]
+        work = [item for item in waiting if item.work is not None and not item.promise.done]
         alone: list[_Item] = []
         together: list[_Item] = []
         for item in work:
@@ -250,7 +250,7 @@ class Writer:
             error = self._attempt(together)
         if error is None:
             error = self._one_by_one([item for item in work if item in alone or _is_behind(item, alone)])
-        self._together = error is None and not any(item.alone for item in work if not item.future.done())
+        self._together = error is None and not any(item.alone for item in work if not item.promise.done)
         self._tell(error, len(work))
         now = time.monotonic()
         left: list[_Item] = []
@@ -259,8 +259,8 @@ class Writer:
                 if any(before.flow == item.flow for before in left):
                     left.append(item)
                 else:
-                    item.future.set_result(None)
-            elif not item.future.done():
+                    item.promise.set(None)
+            elif not item.promise.done:
                 item.error = error or item.error
                 if item.error is not None and min(item.deadline, self._closed_by) <= now:
                     self._fail(item, item.error)
@@ -280,11 +280,11 @@ class Writer:
         """Tries each in a transaction of its own. Returns why the store is not to be had, where it is not."""
         left: list[_Item] = []
         for item in items:
-            if item.future.done() or _is_behind(item, left):
+            if item.promise.done or _is_behind(item, left):
                 continue
             if (error := self._attempt([item])) is not None:
                 return error
-            if not item.future.done():
+            if not item.promise.done:
                 left.append(item)
         return None
 
@@ -315,7 +315,7 @@ class Writer:
         unsure, fence = self._unsure, self._fence
         if unsure is None or fence is None:
             return None
-        items = [item for item in unsure.items if not item.future.done()]
+        items = [item for item in unsure.items if not item.promise.done]
         if items:
             try:
                 with self._connect() as connection:
@@ -333,10 +333,10 @@ class Writer:
 
     def _answer(self, items: list[_Item], outcomes: list[Outcome]) -> None:
         for item, (result, failed) in zip(items, outcomes, strict=True):
-            if item.future.done():
+            if item.promise.done:
                 continue
             if failed is None:
-                item.future.set_result(result)
+                item.promise.set(result)
             else:
                 self._fail(item, failed)
 
@@ -349,7 +349,7 @@ class Writer:
         # Of an edit its flow already counts on being stored.
         if item.flow is not None and (item.edit is not None or not isinstance(told, Unstorable)):
             self._lost(item.flow, told, None if item.edit is None else item.edit.binding)
-        item.future.set_exception(told)
+        item.promise.set_exception(told)
 
     def _transact(self, items: list[_Item]) -> list[Outcome]:
         """One transaction over all items. One that fails alone is taken back to its savepoint.
