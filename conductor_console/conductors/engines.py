@@ -58,6 +58,9 @@ class Engines:
         self._pool: DaemonPool | None = None
         _whole(self._options.get("max_workers"))
         trial = self._trial()
+        # Finding an engine by its name takes longer than making it.
+        self._known_kind = type(trial) if type(trial) in (SerialActionEngine, ParallelActionEngine) else None
+        self._chosen = dict(trial.options)
         self._unknown = frozenset(self._options) - self._known(trial)
         executor = trial.options.get("executor")
         self._given = None if isinstance(executor, str) else executor
@@ -92,9 +95,14 @@ class Engines:
                 width = threading_utils.get_optimal_thread_count()
             options["executor"] = Lane(pool, width)
         _mend_values(detail)
-        engine = engines.load(
-            flow, store=dict(values), flow_detail=detail, backend=backend, engine=self._kind, **options
-        )
+        if self._known_kind is None:
+            engine = engines.load(
+                flow, store=dict(values), flow_detail=detail, backend=backend, engine=self._kind, **options
+            )
+        else:
+            engine = self._known_kind(flow, detail, backend, self._chosen | options)
+            if values:
+                engine.storage.inject(dict(values))
         lighten(engine)
         guard(engine, backend)
         if self._workers:
