@@ -8,6 +8,7 @@ takes longer over each than SQLite itself.
 from __future__ import annotations
 
 import functools
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,7 +48,7 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
         connection.execute(_arrays_inserted(table.name, columns, _enums(connection, table)), _arrays(columns, rows))
     elif connection.dialect.name == "sqlite":
         raw = _raw(connection, _inserted(table.name, columns), "insert", table.name, columns)
-        connection.exec_driver_sql(raw.text, raw.of(rows))
+        raw.run(connection, rows)
     else:
         bound = [{_bound(name): row[name] for name in columns} for row in rows]
         connection.execute(_inserted(table.name, columns), bound)
@@ -65,14 +66,14 @@ def update(connection: sa.Connection, table: str, changed: Mapping[str, Mapping[
         columns = (*columns, *more)
         raw = _raw(connection, _updated(table, columns), "update", table, columns)
         given = ({**values, **more, _UUID: uuid} for uuid, values in changed.items())
-        return connection.exec_driver_sql(raw.text, raw.of(given)).rowcount
+        return raw.run(connection, given)
     rows = [{_UUID: uuid, **{_bound(name): values[name] for name in columns}} for uuid, values in changed.items()]
     return connection.execute(_updated(table, columns), rows).rowcount
 
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """A statement as the driver takes it.
+    """A statement as SQLite's driver takes it.
 
     :ivar columns: what is bound, in the order of the text, each with what makes a value ready for the driver.
     """
@@ -80,9 +81,21 @@ class _Raw:
     text: str
     columns: tuple[tuple[str, Callable[[Any], Any] | None], ...]
 
-    def of(self, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-        """What is bound to it for each row."""
-        return [tuple(row[name] if ready is None else ready(row[name]) for name, ready in self.columns) for row in rows]
+    def run(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Does it for each row, in the transaction that was begun; returns how many rows of the table it met.
+
+        :raises sqlalchemy.exc.DBAPIError: as SQLAlchemy would.
+        """
+        columns = self.columns
+        bound = [tuple([row[name] if ready is None else ready(row[name]) for name, ready in columns]) for row in rows]
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        try:
+            return driver.executemany(self.text, bound).rowcount
+        except sqlite3.Error as error:
+            raise sa.exc.DBAPIError.instance(
+                self.text, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
+            ) from error
 
 
 def _raw(connection: sa.Connection, statement: sa.Insert | sa.Update, *key: object) -> _Raw:
