@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
 
 from conductor_console.errors import StoreUnreachable
-from conductor_console.persistence import audit, details, edits, engine, faults, limits, schema, upgrade
+from conductor_console.persistence import audit, books, details, edits, engine, faults, limits, schema, upgrade
 from conductor_console.persistence.bound import Binding, Bound, FlowImage
 from conductor_console.persistence.connection import StoreConnection
 from conductor_console.persistence.edits import Edit
@@ -24,6 +24,7 @@ from conductor_console.persistence.limits import Limits
 from conductor_console.persistence.unit import Unit, read_image
 from conductor_console.persistence.view import StoredView
 from conductor_console.persistence.writer import T, Work, Writer
+from conductor_console.promise import Promise
 
 #: Seconds for which a locked or lost database is tried again before a write's caller is told. A server restarts, and a
 #: standby takes over, in less; what ran meanwhile goes on with nothing lost.
@@ -66,6 +67,7 @@ class SQLBackend(StoredView):
         super().__init__(dict(conf))
         self._url = engine.parse(conf.get("connection"))
         self._path = engine.sqlite_path(self._url)
+        self._on_sqlite = self._dialect == "sqlite"
         self.read_only = read_only
         self._retry_for = float(conf.get("retry_for", RETRY_FOR))
         self._open()
@@ -81,10 +83,6 @@ class SQLBackend(StoredView):
     @property
     def _dialect(self) -> str:
         return str(self._url.get_backend_name())
-
-    @property
-    def _on_sqlite(self) -> bool:
-        return self._dialect == "sqlite"
 
     @property
     def _takes_nan(self) -> bool:
@@ -238,14 +236,14 @@ class SQLBackend(StoredView):
         """
         binding = self.bound.get(flow_uuid)
         last = None if binding is None else binding.last
-        if not self.read_only and (last is None or not last.done()):
+        if not self.read_only and (last is None or not last.done):
             self._writer.barrier(flow_uuid)
         self.bound.allow(flow_uuid)
 
     def append(self, row: JournalRow) -> None:
         """Appends a row to the journal, if this store has one; it is durable on return."""
         self._refuse_read_only(_JOURNALLING)
-        self._writer.submit(edits.of_row(row), _JOURNALLING).result()
+        self._writer.submit(edits.of_row(row), _JOURNALLING).get()
 
     def record(self, row: JournalRow) -> int:
         """Appends a row (an attempt's, an operator's) to the journal; it is durable on return.
@@ -354,16 +352,16 @@ class SQLBackend(StoredView):
                 self.bound.keep(binding, image)
             last = binding.last
         if last is not None and urgent:
-            last.result()
+            last.get()
         elif last is not None and self._writer.pending > BACKLOG:
             self.wait_for(last)
         return result
 
-    def wait_for(self, queued: Future[None]) -> None:
+    def wait_for(self, queued: Promise) -> None:
         """Returns when an edit that was queued is durable. :raises StorageFailure: it never will be."""
-        if not queued.done():
+        if not queued.done:
             self._writer.hurry()
-        queued.result()
+        queued.get()
 
     def _keep(self, binding: Binding) -> None:
         """Reads a bound flow's rows; nothing is kept of one that is not there."""
@@ -386,6 +384,17 @@ class SQLBackend(StoredView):
             return error.__cause__ is not None and faults.is_transient(error.__cause__)
 
         return faults.insisting(once, passes, min(READ_FOR, self._retry_for))
+
+    def read_book(self, book_uuid: str, make: Callable[[books.Found], T]) -> T:
+        """What ``make`` makes of a logbook's rows.
+
+        :raises StorageFailure: whatever the database, or a row that cannot be read, raises.
+        """
+        if self._on_sqlite and not self._in_memory and not self._closed:
+            # What goes wrong here goes wrong again in the usual way, which tells of it.
+            with contextlib.suppress(Exception), contextlib.closing(self._engine.raw_connection()) as connection:
+                return make(books.find_in_sqlite(cast(sqlite3.Connection, connection.driver_connection), book_uuid))
+        return self.read(lambda connection: make(books.find(connection, book_uuid)), "reading a logbook", single=True)
 
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[sa.Connection]:

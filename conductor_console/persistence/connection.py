@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from taskflow import exceptions as excp
 from taskflow.persistence import base
 
-from conductor_console.persistence import details, edits, schema
+from conductor_console.persistence import books, details, edits, schema
 from conductor_console.persistence.bound import Binding, FlowImage
 from conductor_console.persistence.details import AtomChange, FlowChange
 from conductor_console.persistence.edits import Edit
@@ -35,6 +35,22 @@ def _of_flow(
 ) -> tuple[Edit, FlowImage, tuple[FlowImage, frozenset[str]]]:
     edit, after, new = edits.of_flow(image, change, binding)
     return edit, after, (after, new)
+
+
+def _book_of(found: books.Found) -> Any:
+    """A logbook with all it holds; None where there is none."""
+    flows = {row["uuid"]: details.flow_of(row) for row in found[schema.flowdetails.name]}
+    for row in found[schema.atomdetails.name]:
+        flows[row["parent_uuid"]].add(details.atom_of(row))
+    for row in found[schema.logbooks.name]:
+        book = details.book_of(row)
+        # Adding moves the book's own clock; what is stored is kept.
+        updated_at = book.updated_at
+        for flow in flows.values():
+            book.add(flow)
+        book.updated_at = updated_at
+        return book
+    return None
 
 
 class StoreConnection(base.Connection):
@@ -147,12 +163,13 @@ class StoreConnection(base.Connection):
         """:raises NotFound: when there is none. ``lazy`` leaves its flows out."""
 
         def read(connection: sa.Connection) -> Any:
-            if lazy:
-                row = schema.find(connection, schema.logbooks, book_uuid)
-                return None if row is None else details.book_of(row)
-            return self._book(connection, book_uuid)
+            row = schema.find(connection, schema.logbooks, book_uuid)
+            return None if row is None else details.book_of(row)
 
-        book = self._backend.read(read, "reading a logbook", single=True)
+        if lazy:
+            book = self._backend.read(read, "reading a logbook", single=True)
+        else:
+            book = self._backend.read_book(book_uuid, _book_of)
         if book is None:
             raise excp.NotFound(f"No logbook found with uuid '{book_uuid}'")
         return book
@@ -164,8 +181,8 @@ class StoreConnection(base.Connection):
             rows = connection.execute(sa.select(schema.logbooks)).all()
             if lazy:
                 return [details.book_of(schema.plain(row)) for row in rows]
-            books = (self._book(connection, row.uuid) for row in rows)
-            return [book for book in books if book is not None]
+            found = (self._book(connection, row.uuid) for row in rows)
+            return [book for book in found if book is not None]
 
         yield from self._backend.read(read, "reading logbooks")
 
@@ -214,19 +231,7 @@ class StoreConnection(base.Connection):
     @staticmethod
     def _book(connection: sa.Connection, book_uuid: str) -> Any:
         """A logbook with all it holds; None where there is none."""
-        found = schema.whole_book(connection, book_uuid)
-        flows = {row["uuid"]: details.flow_of(row) for row in found[schema.flowdetails.name]}
-        for row in found[schema.atomdetails.name]:
-            flows[row["parent_uuid"]].add(details.atom_of(row))
-        for row in found[schema.logbooks.name]:
-            book = details.book_of(row)
-            # Adding moves the book's own clock; what is stored is kept.
-            updated_at = book.updated_at
-            for flow in flows.values():
-                book.add(flow)
-            book.updated_at = updated_at
-            return book
-        return None
+        return _book_of(books.find(connection, book_uuid))
 
     def _flows(self, connection: sa.Connection, book_uuid: str, lazy: bool) -> list[Any]:
         if lazy:

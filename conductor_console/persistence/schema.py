@@ -204,39 +204,9 @@ _BY_PARENT: Final = {
 }
 
 
-def _of_book(table: sa.Table, wanted: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Rows of any of TaskFlow's tables, all with the same columns: those of an atom, and the row's own table."""
-    own = [table.c[column.name] if column.name in table.c else sa.null() for column in atomdetails.columns]
-    return sa.select(*own, sa.literal_column(f"'{table.name}'").label(_TABLE)).where(wanted)
-
-
-_TABLE: Final = "cc_table"
-_WANTED: Final[sa.BindParameter[str]] = sa.bindparam("wanted")
-# The atoms come first: what has a type there is nothing but NULL elsewhere.
-_WHOLE_BOOK: Final = sa.union_all(
-    _of_book(
-        atomdetails,
-        atomdetails.c.parent_uuid.in_(sa.select(flowdetails.c.uuid).where(flowdetails.c.parent_uuid == _WANTED)),
-    ),
-    _of_book(flowdetails, flowdetails.c.parent_uuid == _WANTED),
-    _of_book(logbooks, logbooks.c.uuid == _WANTED),
-)
-
-
 def children(connection: sa.Connection, table: sa.Table, parent_uuid: str) -> list[dict[str, Any]]:
     """The flows of a logbook, or the atoms of a flow, as dicts by column name."""
     return [plain(row) for row in connection.execute(_BY_PARENT[table.name], {"wanted": parent_uuid})]
-
-
-def whole_book(connection: sa.Connection, book_uuid: str) -> dict[str, list[dict[str, Any]]]:
-    """A logbook (one row, or none), its flows and all their atoms, by the name of their table; columns that the table
-    does not have are None.
-    """
-    found: dict[str, list[dict[str, Any]]] = {table.name: [] for table in TASKFLOW_TABLES}
-    for row in connection.execute(_WHOLE_BOOK, {"wanted": book_uuid}):
-        found[row.cc_table].append(plain(row))
-    found[logbooks.name] = [row for row in found[logbooks.name] if row["uuid"] == book_uuid]
-    return found
 
 
 def plain(row: sa.Row[Any]) -> dict[str, Any]:
