@@ -14,7 +14,18 @@ import sqlalchemy as sa
 from taskflow import exceptions as excp
 
 from conductor_console.errors import StoreUnreachable
-from conductor_console.persistence import audit, books, details, edits, engine, faults, limits, schema, upgrade
+from conductor_console.persistence import (
+    audit,
+    books,
+    details,
+    edits,
+    engine,
+    faults,
+    limits,
+    schema,
+    sessions,
+    upgrade,
+)
 from conductor_console.persistence.bound import Binding, Bound, FlowImage
 from conductor_console.persistence.connection import StoreConnection
 from conductor_console.persistence.edits import Edit
@@ -73,7 +84,6 @@ class SQLBackend(StoredView):
         self._open()
         # A SQLite database in memory is one connection, which threads can only use in turn.
         self._in_memory = self._on_sqlite and self._path is None
-        self._tables_seen: set[str] = set()
         # Only MySQL has to be asked.
         self._limits = None if self._dialect == "mysql" else Limits(nan=self._takes_nan)
         self._closed = False
@@ -377,7 +387,7 @@ class SQLBackend(StoredView):
         """
 
         def once() -> T:
-            with self.reading(what) as connection:
+            with self.reading(what, sure=False) as connection:
                 return work(engine.for_one_statement(connection) if single else connection)
 
         def passes(error: Exception) -> bool:
@@ -397,15 +407,18 @@ class SQLBackend(StoredView):
         return self.read(lambda connection: make(books.find(connection, book_uuid)), "reading a logbook", single=True)
 
     @contextlib.contextmanager
-    def reading(self, what: str) -> Iterator[sa.Connection]:
+    def reading(self, what: str, *, sure: bool = True) -> Iterator[sa.Connection]:
         """A connection that sees one state of the database; its errors come as one line.
 
+        :param sure: False: it may have broken a moment ago; whoever tries again need not ask first.
         :raises StorageFailure: whatever the database, or a row that cannot be read, raises.
         """
         if self._closed:
             raise excp.StorageFailure(f"the store is closed; {what} was refused")
         try:
             with self._connecting() as connection:
+                if sure:
+                    sessions.make_sure(connection)
                 yield connection
         except Exception as error:
             told = self._failure(error, what)
@@ -432,16 +445,3 @@ class SQLBackend(StoredView):
     def _refuse_read_only(self, what: str) -> None:
         if self.read_only:
             raise excp.StorageFailure(f"the store is attached read-only; {what} was refused")
-
-    def _has(self, table: sa.Table, connection: sa.Connection | None = None) -> bool:
-        # A table that was there stays there; one that was not may be made at any time, by anyone.
-        if table.name in self._tables_seen:
-            return True
-        if connection is None:
-            with self.reading("looking for tables") as own:
-                found = sa.inspect(own).has_table(table.name)
-        else:
-            found = sa.inspect(connection).has_table(table.name)
-        if found:
-            self._tables_seen.add(table.name)
-        return found

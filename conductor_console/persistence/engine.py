@@ -163,7 +163,7 @@ def _create_for_server(
         options["isolation_level"] = conf.get("isolation_level", "READ COMMITTED")
         # One thread writes. Whoever upgrades does so once.
         options |= {"pool_size": 1, "max_overflow": 1}
-    options |= {"pool_recycle": int(conf.get("idle_timeout", 3600)), "pool_pre_ping": True}
+    options["pool_recycle"] = int(conf.get("idle_timeout", 3600))
     if url.get_backend_name() == "postgresql":
         options["json_serializer"] = schema.dumps
     if "poolclass" in given:
@@ -171,6 +171,7 @@ def _create_for_server(
     connect_args = sessions.arguments(url, patience) | dict(given.pop("connect_args", {}))
     engine = sa.create_engine(url, **options | {"connect_args": connect_args} | given)
     sessions.arrange(engine, patience, conf)
+    sessions.look_after(engine)
     return engine
 
 

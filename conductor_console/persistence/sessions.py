@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import select
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
 
 #: Seconds for which a server may be silent before its connection is given up.
 ANSWER_TIMEOUT: Final = 30.0
@@ -17,6 +19,12 @@ ANSWER_TIMEOUT: Final = 30.0
 CONNECT_TIMEOUT: Final = 10
 #: In a connection's ``info``: the octets that one statement may have; MySQL only.
 PACKET: Final = "cc_packet"
+#: There: when (monotonic) it was used last.
+_USED: Final = "cc_used"
+#: There: whether it was made, or asked whether it is alive, when it was taken.
+_SURE: Final = "cc_sure"
+#: Seconds after which an unused connection counts as idle.
+_IDLE: Final = 1.0
 _FOR_READING: Final = select.POLLIN | select.POLLPRI
 
 
@@ -40,6 +48,43 @@ def arguments(url: sa.URL, patience: Patience) -> dict[str, Any]:
         if patience.answer is not None:
             chosen |= dict.fromkeys(("read_timeout", "write_timeout"), answer)
     return {key: value for key, value in chosen.items() if key not in url.query}
+
+
+def look_after(engine: sa.Engine) -> None:
+    """Has a connection that lay idle asked whether it is alive before it is used: that takes as long as most reads do.
+
+    Whoever uses one that broke a moment ago has to try again, or to call :func:`make_sure` first.
+    """
+
+    def taken(connection: Any, record: Any, _proxy: Any) -> None:
+        used = record.info.get(_USED)
+        record.info[_SURE] = used is None or time.monotonic() - used >= _IDLE
+        if used is not None and record.info[_SURE]:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as error:
+                # The others are of the same age.
+                raise sa_exc.InvalidatePoolError from error
+
+    def given_back(_connection: Any, record: Any) -> None:
+        record.info[_USED] = time.monotonic()
+
+    sa.event.listen(engine, "checkout", taken)
+    sa.event.listen(engine, "checkin", given_back)
+
+
+def make_sure(connection: sa.Connection) -> None:
+    """Asks whether a connection that was just taken is alive, if that was not asked; it is made anew where it is not.
+
+    :raises sqlalchemy.exc.DBAPIError: there is no other to be had.
+    """
+    if connection.info.get(_SURE, True):
+        return
+    try:
+        connection.dialect.do_ping(cast(Any, connection.connection.dbapi_connection))
+    except connection.dialect.loaded_dbapi.Error as error:
+        connection.invalidate(error)
+        _ = connection.connection
 
 
 def arrange(engine: sa.Engine, patience: Patience, conf: Mapping[str, Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import sqlalchemy as sa
 from taskflow.persistence import base
@@ -17,18 +19,32 @@ from conductor_console.persistence.rows import FlowRows
 class StoredView(base.Backend):
     """The reading side of a store. Each call raises ``StorageFailure`` when the store does not answer."""
 
+    def __init__(self, conf: Mapping[str, Any]) -> None:
+        super().__init__(conf)
+        self._tables_seen: set[str] = set()
+
     @abc.abstractmethod
     def reading(self, what: str) -> AbstractContextManager[sa.Connection]:
         """A connection that sees one state of the database; its errors come as one line."""
-
-    @abc.abstractmethod
-    def _has(self, table: sa.Table, connection: sa.Connection | None = None) -> bool:
-        """Whether the store has this table of ours."""
 
     @property
     @abc.abstractmethod
     def _dialect(self) -> str:
         """``sqlite``, ``postgresql`` or ``mysql``."""
+
+    def _has(self, table: sa.Table, connection: sa.Connection | None = None) -> bool:
+        """Whether the store has this table of ours."""
+        # A table that was there stays there; one that was not may be made at any time, by anyone.
+        if table.name in self._tables_seen:
+            return True
+        if connection is None:
+            with self.reading("looking for tables") as own:
+                found = sa.inspect(own).has_table(table.name)
+        else:
+            found = sa.inspect(connection).has_table(table.name)
+        if found:
+            self._tables_seen.add(table.name)
+        return found
 
     # -- reading -----------------------------------------------------------------------------------------------------
     @property
