@@ -211,8 +211,10 @@ board.connect()
 board.register_entity(entity.Entity("conductor", sys.argv[3], {}))
 seen, mine, options = {}, {}, {"suspend": {"outcome": "suspended"}, "trash": {"outcome": "failed"}}
 def look():
-    seen.update((job.uuid, job) for job in board.iterjobs(ensure_fresh=True))
-    return " ".join(job.uuid for job in board.iterjobs())
+    # What is told is what can be claimed: the board may be lost, and found again, between two looks.
+    jobs = {job.uuid: job for job in board.iterjobs(ensure_fresh=True)}
+    seen.update(jobs)
+    return " ".join(jobs)
 def do(verb, uuid):
     job = seen[uuid] if verb == "claim" else mine[uuid]
     act = getattr(board, "abandon" if verb == "suspend" else verb)
