@@ -12,6 +12,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from kazoo.protocol import connection as kazoo_connection
 
+from conductor_console.persistence import books, bulk
+
 _PING: Final = 11
 _WRITES: Final = ("insert", "update", "delete", "replace")
 #: ZooKeeper's numbers of what is asked for, by name.
@@ -30,6 +32,7 @@ class Counts:
         """Listens in on every engine and every ZooKeeper connection there is and will be."""
         sa.event.listen(sa.Engine, "before_cursor_execute", self._statement)
         sa.event.listen(sa.Engine, "commit", self._commit)
+        self._count_what_goes_past_sqlalchemy()
         submit = kazoo_connection.ConnectionHandler._submit
 
         def counted(handler: Any, request: Any, *args: Any, **options: Any) -> Any:
@@ -38,6 +41,21 @@ class Counts:
             return submit(handler, request, *args, **options)
 
         kazoo_connection.ConnectionHandler._submit = counted
+
+    def _count_what_goes_past_sqlalchemy(self) -> None:
+        run, find = bulk.DriverStatement.run, books.find_in_sqlite
+
+        def counted_run(statement: bulk.DriverStatement, connection: sa.Connection, rows: Any) -> int:
+            self._statement(connection, None, statement.text)
+            return run(statement, connection, rows)
+
+        def counted_find(*args: Any) -> books.Found:
+            self._add("statements")
+            return find(*args)
+
+        replaced = ((bulk.DriverStatement, "run", counted_run), (books, "find_in_sqlite", counted_find))
+        for place, name, counted in replaced:
+            setattr(place, name, counted)
 
     def reset(self) -> None:
         with self._lock:

@@ -48,8 +48,8 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(_all_inserted(table.name, columns, _enums(connection, table)), {_ROWS: _JSON(rows)})
     elif connection.dialect.name == "sqlite":
-        raw = _raw(connection, _inserted(table.name, columns), "insert", table.name, columns)
-        raw.run(connection, rows)
+        statement = _for_driver(connection, _inserted(table.name, columns), "insert", table.name, columns)
+        statement.run(connection, rows)
     else:
         bound = [{_bound(name): row[name] for name in columns} for row in rows]
         connection.execute(_inserted(table.name, columns), bound)
@@ -65,15 +65,15 @@ def update(connection: sa.Connection, table: str, changed: Mapping[str, Mapping[
     if connection.dialect.name == "sqlite":
         more: dict[str, Stored] = {_CHANGED: for_column(utcnow())} if _CHANGED in found.c else {}
         columns = (*columns, *more)
-        raw = _raw(connection, _updated(table, columns), "update", table, columns)
+        statement = _for_driver(connection, _updated(table, columns), "update", table, columns)
         given = ({**values, **more, _UUID: uuid} for uuid, values in changed.items())
-        return raw.run(connection, given)
+        return statement.run(connection, given)
     rows = [{_UUID: uuid, **{_bound(name): values[name] for name in columns}} for uuid, values in changed.items()]
     return connection.execute(_updated(table, columns), rows).rowcount
 
 
 @dataclass(frozen=True, slots=True)
-class _Raw:
+class DriverStatement:
     """A statement as SQLite's driver takes it.
 
     :ivar columns: what is bound, in the order of the text, each with what makes a value ready for the driver.
@@ -99,9 +99,9 @@ class _Raw:
             ) from error
 
 
-def _raw(connection: sa.Connection, statement: sa.Insert | sa.Update, *key: object) -> _Raw:
+def _for_driver(connection: sa.Connection, statement: sa.Insert | sa.Update, *key: object) -> DriverStatement:
     """:param key: by which the statement is known again."""
-    known: dict[tuple[object, ...], _Raw] = connection.info.setdefault(_STATEMENTS, {})
+    known: dict[tuple[object, ...], DriverStatement] = connection.info.setdefault(_STATEMENTS, {})
     if key not in known:
         dialect = connection.dialect
         compiled = statement.compile(dialect=dialect)
@@ -111,7 +111,7 @@ def _raw(connection: sa.Connection, statement: sa.Insert | sa.Update, *key: obje
         kinds = (compiled.binds[name].type for name in names)
         ready = [kind.dialect_impl(dialect).bind_processor(dialect) for kind in kinds]
         columns = (name.removeprefix(_bound("")) for name in names)
-        known[key] = _Raw(str(compiled), tuple(zip(columns, ready, strict=True)))
+        known[key] = DriverStatement(str(compiled), tuple(zip(columns, ready, strict=True)))
     return known[key]
 
 

@@ -50,6 +50,11 @@ def test_it_runs_and_tells_its_figures(
         found = list(numbers(result))
         assert found
         assert all(math.isfinite(number) for number in found)
+        if "per_job" in result:
+            # What is asked for without SQLAlchemy is counted as well.
+            counted = result["per_job"]
+            assert 0 < counted["commits"] < counted["statements"]
+            assert counted["requests"] >= 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{bench.name}: {bench.about.splitlines()[0]}"
     assert len(lines) == 1 + len(document["results"])
