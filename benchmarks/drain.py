@@ -19,7 +19,7 @@ import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -30,6 +30,7 @@ from taskflow import engines
 from benchmarks import command, floors, flows, stores
 from benchmarks.common import Bench, Report, Servers, checked
 from benchmarks.crew import Crew, Plan, crew
+from conductor_console.cli import collector
 from conductor_console.jobboards.zk_paths import BoardPaths
 
 #: Postings in one transaction.
@@ -175,10 +176,13 @@ def peers(database: str, jobs: int, engine: str = "serial", *, kinds: int) -> li
     ]
 
 
-def turns(places: Places, contenders: list[Contender], rounds: int) -> dict[str, list[Drained]]:
-    """Each contender's turns, A B A B."""
+def turns(
+    places: Places, contenders: list[Contender], rounds: int, beside: Callable[[], object]
+) -> dict[str, list[Drained]]:
+    """Each contender's turns, A B A B, with ``beside`` done before each round."""
     done: dict[str, list[Drained]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
+        beside()
         for contender in contenders:
             done[contender.name].append(drained(places, contender))
     return done
@@ -190,9 +194,10 @@ def rate(done: list[Drained]) -> float:
 
 def compare(places: Places, options: argparse.Namespace, report: Report, title: str, mine: Contender,
             others: list[Contender]) -> None:  # fmt: skip
-    """Our way against others, the floor among them."""
+    """Our way against others, the floor and TaskFlow's engine alone among them."""
     floor = Contender(f"the floor, {mine.database}", None, mine.database, options.jobs)
-    done = turns(places, [mine, *others, floor], options.rounds)
+    alone: list[float] = []
+    done = turns(places, [mine, *others, floor], options.rounds, lambda: alone.append(engine_alone(options.jobs)))
     counted = drained(places, replace(mine, jobs=options.counted_jobs), count=True) if mine.processes is None else None
     result: dict[str, Any] = {
         "jobs": mine.jobs,
@@ -202,8 +207,10 @@ def compare(places: Places, options: argparse.Namespace, report: Report, title: 
             name: round(statistics.median(1000 * turn.cpu / turn.jobs for turn in of), 3) for name, of in done.items()
         },
         "ours_to_floor": round(rate(done[mine.name]) / rate(done[floor.name]), 3),
+        "engine_alone_cpu_ms_per_job": round(1000 * statistics.median(alone), 3),
     }
     line = f"{title}: {rate(done[mine.name]):.0f} jobs/s, {result['cpu_ms_per_job'][mine.name]:.2f} ms of CPU a job"
+    line += f" (TaskFlow's serial engine alone: {result['engine_alone_cpu_ms_per_job']:.2f})"
     if counted is not None:
         per_job = {name: round(number / counted.jobs, 2) for name, number in counted.counts.items()}
         result["per_job"] = per_job
@@ -219,6 +226,8 @@ def compare(places: Places, options: argparse.Namespace, report: Report, title: 
 
 def engine_alone(count: int) -> float:
     """Seconds of processor time that TaskFlow's serial engine takes for one such flow, nothing stored anywhere."""
+    # As everybody's in their processes.
+    collector.tune()
     began = 0.0
     # The first ones, for which code is loaded, are left out.
     for number in range(-count // 10, count):
@@ -231,9 +240,6 @@ def engine_alone(count: int) -> float:
 def measure(servers: Servers, options: argparse.Namespace, report: Report) -> None:
     jobs, workers = options.jobs, options.workers
     peer = partial(peers, kinds=options.peer_kinds)
-    alone = 1000 * engine_alone(jobs)
-    line = f"TaskFlow's serial engine alone, nothing stored: {alone:.2f} ms of CPU a flow (part of everybody's)"
-    report.add("drain", "the engine alone", line, cpu_ms_per_job=round(alone, 3))
     with servers.zookeeper.kazoo() as client:
         places = Places(servers, client)
 
