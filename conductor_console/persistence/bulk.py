@@ -63,7 +63,8 @@ def update(connection: sa.Connection, table: str, changed: Mapping[str, Mapping[
         text = _JSON([{**values, _UUID: uuid} for uuid, values in changed.items()])
         return connection.execute(_all_updated(table, columns, _enums(connection, found)), {_ROWS: text}).rowcount
     if connection.dialect.name == "sqlite":
-        more: dict[str, Stored] = {_CHANGED: for_column(utcnow())} if _CHANGED in found.c else {}
+        known = _CHANGED not in found.c or _CHANGED in columns
+        more: dict[str, Stored] = {} if known else {_CHANGED: for_column(utcnow())}
         columns = (*columns, *more)
         statement = _for_driver(connection, _updated(table, columns), "update", table, columns)
         given = ({**values, **more, _UUID: uuid} for uuid, values in changed.items())
@@ -145,7 +146,7 @@ def _all_updated(table: str, columns: tuple[str, ...], enums: Enums) -> sa.Updat
 
 def _timed(table: sa.Table, rows: Rows) -> Rows:
     """The rows with the time of their making, which for one statement would be one for all: it tells their order."""
-    if _MADE not in table.c:
+    if _MADE not in table.c or _MADE in rows[0]:
         return rows
     now = for_column(utcnow())
     return [{**row, _MADE: now + timedelta(microseconds=place)} for place, row in enumerate(rows)]

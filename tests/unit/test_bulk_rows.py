@@ -39,6 +39,11 @@ def test_sqlite_is_given_what_sqlalchemy_would_give_it() -> None:
         assert rows["two"].updated_at >= rows["two"].created_at
         assert (rows["one"].state, rows["one"].updated_at) == (None, None)
         at = datetime(2026, 1, 2, 3, 4, 5, 678)
+        # What is given goes before what a column has of its own.
+        bulk.insert(connection, ATOMS, [atom("four") | {"created_at": at}])
+        assert bulk.update(connection, ATOMS.name, {"four": {"state": "SUCCESS", "updated_at": at}}) == 1
+        four = connection.execute(sa.select(ATOMS).where(ATOMS.c.uuid == "four")).one()
+        assert (four.state, four.created_at, four.updated_at) == ("SUCCESS", at, at)
         bulk.insert(connection, schema.journal, [{"at": at, "kind": "flow", "detail": None}])
         told = connection.execute(sa.select(schema.journal)).one()
         assert (told.seq, told.at, told.kind, told.detail) == (1, at, "flow", None)
