@@ -30,7 +30,10 @@ class Promise:
 
     def _tell(self) -> None:
         self.done = True
-        with contextlib.suppress(RuntimeError):  # told twice: the first that waits has an answer
+        self._open()
+
+    def _open(self) -> None:
+        with contextlib.suppress(RuntimeError):  # told twice: it is open already
             self._told.release()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -39,7 +42,7 @@ class Promise:
             if not self._told.acquire(timeout=-1 if timeout is None else timeout):
                 return False
             # Whoever else waits is next.
-            self._told.release()
+            self._open()
         return True
 
     def get(self, timeout: float | None = None) -> Any:

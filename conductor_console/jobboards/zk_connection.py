@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 from kazoo.protocol.connection import CLOSE_RESPONSE, ConnectionHandler
 from kazoo.protocol.serialization import ReplyHeader, reply_header_struct
 
-from conductor_console.jobboards.zk_sockets import Stream
+from conductor_console.jobboards.zk_sockets import Ear, Stream
 
 #: Requests that are sent before it is looked for answers.
 _AT_ONCE: Final = 64
@@ -32,17 +32,25 @@ class Connection(ConnectionHandler):
 
     def _read_socket(self, read_timeout: float) -> Any:
         response = super()._read_socket(read_timeout)
-        stream = self._socket
-        while response != CLOSE_RESPONSE and type(stream) is Stream and stream.at_once:
+        # What TLS has decrypted already no system call tells of.
+        while response != CLOSE_RESPONSE and hasattr(self._socket, "pending") and self._socket.pending() > 0:
             response = super()._read_socket(read_timeout)
         return response
 
     def _send_request(self, read_timeout: float, connect_timeout: float) -> None:
         super()._send_request(read_timeout, connect_timeout)
         for _ in range(_AT_ONCE):
-            if not self.client._queue:
+            if type(self._read_sock) is not Ear or not self.client._queue:
                 break
             super()._send_request(read_timeout, connect_timeout)
+
+    def _send_ping(self, connect_timeout: float) -> None:
+        # Whoever was interrupted between queueing a request and ringing for it is heard here at the latest.
+        if type(self._read_sock) is Ear:
+            if self.client._queue:
+                self._send_request(connect_timeout, connect_timeout)
+            self._read_sock.forget_debts()
+        super()._send_ping(connect_timeout)
 
     def _write(self, msg: bytes, timeout: float) -> None:
         stream = self._socket

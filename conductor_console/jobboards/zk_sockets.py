@@ -128,6 +128,11 @@ class Bell:
         with self._lock:
             self._rung -= 1
 
+    def forget_debts(self) -> None:
+        """No ring is to come for what was dealt with; one that does is one too many, which does no harm."""
+        with self._lock:
+            self._rung = max(0, self._rung)
+
     def sleep(self) -> bool:
         """Whoever listens is about to wait for the socket. Returns whether there is no request for him yet."""
         with self._lock:
@@ -156,7 +161,7 @@ class Bell:
             self._hand.close()
 
 
-class _Ear:
+class Ear:
     """The end of a bell that kazoo's connection waits at, as a socket."""
 
     def __init__(self, bell: Bell) -> None:
@@ -165,6 +170,7 @@ class _Ear:
         self.close = bell.close
         self.sleep = bell.sleep
         self.wake = bell.wake
+        self.forget_debts = bell.forget_debts
 
     @property
     def at_once(self) -> bool:
@@ -201,7 +207,7 @@ class Handler(SequentialThreadingHandler):
 
     def create_socket_pair(self) -> tuple[Any, Any]:
         bell = Bell()
-        return _Ear(bell), _Hand(bell)
+        return Ear(bell), _Hand(bell)
 
     def select(self, rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None) -> tuple[list[Any], ...]:  # noqa: ARG002
         """As ``select.select``, whatever the number of the file; ``xlist`` is taken to be empty, as by kazoo's.
@@ -216,7 +222,7 @@ class Handler(SequentialThreadingHandler):
         streams = [one for one in wlist or rlist if isinstance(one, Stream)]
         for stream in streams:
             stream.flush()
-        ears = [one for one in rlist if isinstance(one, _Ear)]
+        ears = [one for one in rlist if isinstance(one, Ear)]
         slept = [ear.sleep() for ear in ears]
         try:
             return self._waited(rlist, wlist, streams, timeout if all(slept) else 0.0)
@@ -261,4 +267,4 @@ class Handler(SequentialThreadingHandler):
 
 def _at_once(one: Any) -> bool:
     """Whether it can be read without asking the system."""
-    return isinstance(one, Stream | _Ear) and one.at_once
+    return isinstance(one, Stream | Ear) and one.at_once

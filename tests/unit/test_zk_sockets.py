@@ -113,6 +113,15 @@ def test_a_request_dealt_with_before_it_was_rung_for_wakes_nobody(handler: Handl
         later.join()
 
 
+def test_a_ring_that_was_lost_silences_nobody_for_good(handler: Handler) -> None:
+    ear, hand = handler.create_socket_pair()
+    with contextlib.closing(ear), contextlib.closing(hand):
+        ear.recv(1)
+        ear.forget_debts()
+        hand.send(b"\0")
+        assert handler.select([ear], [], [], 5.0)[0] == [ear]
+
+
 def test_a_bell_tells_how_many_requests_wait(handler: Handler) -> None:
     ear, hand = handler.create_socket_pair()
     # A request may be dealt with before it is rung for.
