@@ -43,7 +43,7 @@ class Counts:
         kazoo_connection.ConnectionHandler._submit = counted
 
     def _count_what_goes_past_sqlalchemy(self) -> None:
-        run, find = bulk.DriverStatement.run, books.find_in_sqlite
+        run, find = bulk.DriverStatement.run, books.find_by_driver
 
         def counted_run(statement: bulk.DriverStatement, connection: sa.Connection, rows: Any) -> int:
             self._statement(connection, None, statement.text)
@@ -53,7 +53,7 @@ class Counts:
             self._add("statements")
             return find(*args)
 
-        replaced = ((bulk.DriverStatement, "run", counted_run), (books, "find_in_sqlite", counted_find))
+        replaced = ((bulk.DriverStatement, "run", counted_run), (books, "find_by_driver", counted_find))
         for place, name, counted in replaced:
             setattr(place, name, counted)
 

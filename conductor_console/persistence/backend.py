@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions as excp
@@ -100,12 +99,15 @@ class SQLBackend(StoredView):
 
     def _open(self) -> None:
         """Makes the engines. Nothing is connected yet."""
-        self._engine = engine.create(self._url, self._conf, read_only=self.read_only, purpose="reading")
-        self._write_engine = (
-            self._engine
-            if self._on_sqlite
-            else engine.create(self._url, self._conf, read_only=self.read_only, purpose="writing")
-        )
+
+        def made(purpose: engine.Purpose) -> sa.Engine:
+            return engine.create(self._url, self._conf, read_only=self.read_only, purpose=purpose)
+
+        self._engine = self._write_engine = self._single_engine = made("reading")
+        if not self._on_sqlite:
+            self._write_engine = made("writing")
+        if self._dialect == "postgresql":
+            self._single_engine = made("single")
 
     def _begin(self) -> None:
         """Locks and the writer, and what they guard: made anew in a child made by fork, where the threads are not."""
@@ -127,7 +129,7 @@ class SQLBackend(StoredView):
     def after_fork(self) -> None:
         """In the child: leaves the parent's connections alone and begins anew; what it works on is the parent's."""
         if not self._in_memory:
-            _inherited.extend((self._engine, self._write_engine))
+            _inherited.extend((self._engine, self._write_engine, self._single_engine))
             self._open()
         self._begin()
 
@@ -199,7 +201,7 @@ class SQLBackend(StoredView):
         self._closed = True
         self._writer.close()
         with self._turn:
-            for opened in {self._engine, self._write_engine}:
+            for opened in {self._engine, self._write_engine, self._single_engine}:
                 opened.dispose()
 
     # -- work in progress --------------------------------------------------------------------------------------------
@@ -390,21 +392,22 @@ class SQLBackend(StoredView):
             with self.reading(what, sure=False) as connection:
                 return work(engine.for_one_statement(connection) if single else connection)
 
-        def passes(error: Exception) -> bool:
-            return error.__cause__ is not None and faults.is_transient(error.__cause__)
-
-        return faults.insisting(once, passes, min(READ_FOR, self._retry_for))
+        return faults.insisting(once, faults.may_pass, min(READ_FOR, self._retry_for))
 
     def read_book(self, book_uuid: str, make: Callable[[books.Found], T]) -> T:
         """What ``make`` makes of a logbook's rows.
 
         :raises StorageFailure: whatever the database, or a row that cannot be read, raises.
         """
-        if self._on_sqlite and not self._in_memory and not self._closed:
-            # What goes wrong here goes wrong again in the usual way, which tells of it.
-            with contextlib.suppress(Exception), contextlib.closing(self._engine.raw_connection()) as connection:
-                return make(books.find_in_sqlite(cast(sqlite3.Connection, connection.driver_connection), book_uuid))
-        return self.read(lambda connection: make(books.find(connection, book_uuid)), "reading a logbook", single=True)
+        what, single = "reading a logbook", self._single_engine
+        if self._in_memory or self._dialect == "mysql":
+            return self.read(lambda connection: make(books.find(connection, book_uuid)), what, single=True)
+
+        def once() -> T:
+            with self._telling(what), engine.driver_of(single) as driver:
+                return make(books.find_by_driver(driver, single.dialect, book_uuid))
+
+        return faults.insisting(once, faults.may_pass, min(READ_FOR, self._retry_for))
 
     @contextlib.contextmanager
     def reading(self, what: str, *, sure: bool = True) -> Iterator[sa.Connection]:
@@ -413,23 +416,22 @@ class SQLBackend(StoredView):
         :param sure: False: it may have broken a moment ago; whoever tries again need not ask first.
         :raises StorageFailure: whatever the database, or a row that cannot be read, raises.
         """
+        with self._telling(what), self._turn, self._engine.connect() as connection:
+            if sure:
+                sessions.make_sure(connection)
+            yield connection
+
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
         if self._closed:
             raise excp.StorageFailure(f"the store is closed; {what} was refused")
         try:
-            with self._connecting() as connection:
-                if sure:
-                    sessions.make_sure(connection)
-                yield connection
+            yield
         except Exception as error:
             told = self._failure(error, what)
             if told is error:
                 raise
             raise told from error
-
-    @contextlib.contextmanager
-    def _connecting(self) -> Iterator[sa.Connection]:
-        with self._turn, self._engine.connect() as connection:
-            yield connection
 
     @contextlib.contextmanager
     def _write_connection(self) -> Iterator[sa.Connection]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from conductor_console.persistence.schema import TASKFLOW_TABLES, atomdetails, flowdetails, logbooks
@@ -43,13 +41,19 @@ def find(connection: sa.Connection, book_uuid: str) -> Found:
     return _by_table(book_uuid, (dict(row._mapping) for row in rows))
 
 
-def find_in_sqlite(driver: sqlite3.Connection, book_uuid: str) -> Found:
-    """The same by SQLite's driver alone: SQLAlchemy takes several times as long.
+def find_by_driver(driver: Any, dialect: sa.Dialect, book_uuid: str) -> Found:
+    """The same by a connection of the driver's own: SQLAlchemy takes several times as long.
 
+    :param dialect: SQLite's or PostgreSQL's.
     :raises Exception: whatever the driver, or a row that cannot be read, raises.
     """
-    text, bound, columns = _for_sqlite()
-    rows = driver.execute(text, (book_uuid,) * bound).fetchall()
+    text, bound, columns = _for_driver(dialect)
+    cursor = driver.cursor()
+    try:
+        cursor.execute(text, (book_uuid,) * bound if bound else {_WANTED.key: book_uuid})
+        rows = cursor.fetchall()
+    finally:
+        cursor.close()
     return _by_table(
         book_uuid,
         (
@@ -71,15 +75,15 @@ def _by_table(book_uuid: str, rows: Iterable[dict[str, Any]]) -> Found:
     return found
 
 
-@functools.cache
-def _for_sqlite() -> tuple[str, int, tuple[tuple[str, Callable[[Any], Any] | None], ...]]:
-    """The statement, how often the uuid is bound in it, and its columns, each with what reads a value of it."""
-    dialect = sqlite.dialect()
+@functools.lru_cache(maxsize=16)
+def _for_driver(dialect: sa.Dialect) -> tuple[str, int, tuple[tuple[str, Callable[[Any], Any] | None], ...]]:
+    """The statement, how often the uuid is bound in it (0: once, by its name), and its columns, each with what reads a
+    value of it.
+    """
     compiled = _BOOK.compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
-    assert compiled.positiontup is not None
     columns = (
         (column.name, column.type.dialect_impl(dialect).result_processor(dialect, None))
         for column in _BOOK.selected_columns
     )
-    return str(compiled), len(compiled.positiontup), tuple(columns)
+    return str(compiled), len(compiled.positiontup or ()), tuple(columns)

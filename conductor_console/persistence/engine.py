@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
@@ -29,8 +30,8 @@ SINGLE = "cc_single"
 _EXAMPLE = "it looks like sqlite:////srv/flows.db or postgresql://user@host/flows"
 #: Seconds for which a lock that another program holds is waited for at once.
 BUSY_TIMEOUT: Final = 5.0
-#: What an engine is for. On SQLite one serves all.
-Purpose = Literal["reading", "writing", "upgrading"]
+#: What an engine is for: on SQLite one serves all. ``single``: for reading by one statement, without a transaction.
+Purpose = Literal["reading", "single", "writing", "upgrading"]
 
 
 def parse(connection: object) -> sa.URL:
@@ -119,6 +120,31 @@ def for_one_statement(connection: sa.Connection) -> sa.Connection:
     return connection  # MySQL would have to be asked for it, twice
 
 
+@contextlib.contextmanager
+def driver_of(engine: sa.Engine) -> Iterator[Any]:
+    """A connection of the driver's own, from the engine's pool, to read by one statement.
+
+    :raises sqlalchemy.exc.DBAPIError: as SQLAlchemy would.
+    """
+    dialect = engine.dialect
+    kinds = cast(Any, dialect.loaded_dbapi).Error
+    connection: sa.PoolProxiedConnection | None = None
+    try:
+        connection = engine.raw_connection()
+        yield connection.driver_connection
+    except kinds as error:
+        gone = connection is not None and dialect.is_disconnect(error, cast(Any, connection.driver_connection), None)
+        if gone and connection is not None:
+            sessions.give_up(engine, connection, error)
+            connection = None
+        raise sa_exc.DBAPIError.instance(
+            None, None, error, kinds, hide_parameters=True, connection_invalidated=gone, dialect=dialect
+        ) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
 def create(url: sa.URL, conf: Mapping[str, Any], *, read_only: bool, purpose: Purpose) -> sa.Engine:
     """An engine for ``url``; nothing is opened yet.
 
@@ -153,12 +179,12 @@ def _create_for_server(
     answer = float(conf.get("answer_timeout", ANSWER_TIMEOUT))
     # Making and altering tables takes the time it takes, and breaking it off leaves MySQL's half altered.
     patience = Patience(None, None) if purpose == "upgrading" else Patience(busy, answer)
-    if purpose == "reading":
+    if purpose in ("reading", "single"):
         # Several rows are read by several statements: they are to tell of one moment.
-        options["isolation_level"] = "REPEATABLE READ"
+        options["isolation_level"] = "REPEATABLE READ" if purpose == "reading" else "AUTOCOMMIT"
         # As many as SQLAlchemy opens at most, but none of them for a single read: opening one takes longer than that.
         if not options.keys() & {"pool_size", "max_overflow"}:
-            options |= {"pool_size": 15, "max_overflow": 0}
+            options |= {"pool_size": 15 if purpose == "reading" else 8, "max_overflow": 0}
     else:
         options["isolation_level"] = conf.get("isolation_level", "READ COMMITTED")
         # One thread writes. Whoever upgrades does so once.

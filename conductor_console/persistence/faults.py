@@ -104,6 +104,11 @@ def is_transient(error: BaseException) -> bool:
     return "connect" in told.lower() and _REFUSED_FOR_GOOD.search(told) is None
 
 
+def may_pass(told: Exception) -> bool:
+    """Whether what a caller would be told of (see :func:`failure`) may well be over a moment later."""
+    return told.__cause__ is not None and is_transient(told.__cause__)
+
+
 def is_raced(error: BaseException) -> bool:
     """Whether making tables may have failed because another program was making the same ones."""
     return _sqlstate(error) in _RACED_POSTGRESQL or _mysql_number(error) in _RACED_MYSQL

@@ -83,8 +83,14 @@ def make_sure(connection: sa.Connection) -> None:
     try:
         connection.dialect.do_ping(cast(Any, connection.connection.dbapi_connection))
     except connection.dialect.loaded_dbapi.Error as error:
+        give_up(connection.engine, connection.connection, error)
         connection.invalidate(error)
         _ = connection.connection
+
+
+def give_up(engine: sa.Engine, connection: sa.PoolProxiedConnection, why: BaseException) -> None:
+    """Has a broken connection, and all that were made before now, made anew; as SQLAlchemy does where it finds one."""
+    engine.pool._invalidate(connection, why)
 
 
 def arrange(engine: sa.Engine, patience: Patience, conf: Mapping[str, Any]) -> None:

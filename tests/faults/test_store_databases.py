@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from taskflow import exceptions as excp
 from taskflow import states
 from taskflow.persistence import models
@@ -89,6 +90,33 @@ def test_writes_go_on_after_it_each_done_once(
         assert mover.error is None
         mover.check()
         store.flush(mover.detail.uuid)
+
+
+def test_reads_go_on_at_once_when_all_connections_broke(store: SQLBackend, server: Database, name: str) -> None:
+    """Each was used a moment ago: none is asked whether it lives before it is used."""
+    detail = saved(store)
+
+    def in_use(together: int) -> None:
+        barrier = threading.Barrier(together)
+        with ThreadPoolExecutor(together) as pool:
+            for done in [pool.submit(reads, barrier) for _ in range(together)]:
+                done.result(60)
+
+    def reads(barrier: threading.Barrier) -> None:
+        with store.reading("a test") as connection, contextlib.closing(store.get_connection()) as taskflows:
+            connection.execute(sa.select(1))
+            barrier.wait(60)
+            assert taskflows.get_logbook(book.uuid).uuid == book.uuid
+
+    book = models.LogBook("read")
+    store.get_connection().save_logbook(book)
+    for happens in (kicked, restarted):
+        in_use(4)
+        happens(server, name)
+        # Once: these do not try again.
+        assert store.flow_rows(detail.uuid).uuid == detail.uuid
+        assert store.get_connection().get_logbook(book.uuid).name == "read"
+        in_use(4)
 
 
 # -- a commit's answer -----------------------------------------------------------------------------------------------
