@@ -172,9 +172,9 @@ class Writer:
         return self._submit(_Item(work, what, flow, self._retry_for, edit), hurry=hurry)
 
     def hurry(self) -> None:
-        """Somebody waits for something that was queued."""
+        """Somebody waits for something that was queued; it may be done by now."""
         with self._wake:
-            self._hurry = True
+            self._hurry = bool(self._queue)
             self._wake.notify()
 
     def barrier(self, flow: str) -> None:
@@ -231,11 +231,15 @@ class Writer:
                 pause = _FIRST_PAUSE
 
     def _gather(self) -> None:
-        """Returns when there is something to write and somebody waits for it, or it waited long enough."""
-        while not (self._hurry or self._waiting or self._closing):
-            left = self._queue[0].due - time.monotonic() if self._queue else None
-            if left is not None and left <= 0:
-                return
+        """Returns when there is something to write and somebody waits for it, or it waited long enough; with nothing
+        queued only when all is over.
+        """
+        while not (self._waiting or self._closing):
+            left = None
+            if self._queue:
+                left = 0.0 if self._hurry else self._queue[0].due - time.monotonic()
+                if left <= 0:
+                    return
             self._wake.wait(left)
 
     def _round(self, waiting: list[_Item]) -> list[_Item]:

@@ -257,6 +257,15 @@ def test_threads_write_without_losing_anything(store: SQLBackend) -> None:
     assert len({row.seq for row in rows}) == len(rows) == 8 * 2 * len(steps)
 
 
+def test_who_comes_too_late_to_wait_ends_no_thread(store: SQLBackend) -> None:
+    """What a reader was about to wait for may be written before he says so."""
+    detail = saved(store)
+    with ThreadPoolExecutor(1) as pool:
+        for state in (states.RUNNING, states.SUCCESS):
+            store._writer.hurry()
+            pool.submit(move, store, detail, state).result(30)
+
+
 def test_close_writes_what_is_queued_and_ends_the_thread(path: Path) -> None:
     store = SQLBackend({"connection": f"sqlite:///{path}", "busy_timeout": 0.05})
     store.ensure()
