@@ -303,10 +303,12 @@ class SQLiteJobBoard(PicturedBoard):
         """Shows a conductor as alive until this board object is closed or its process ends."""
         if entity.kind != _CONDUCTOR:
             raise excp.NotImplementedError(f"only conductors register on a board, not {visible(entity.kind)}")
-        with self._act(durable=False, session=True) as act:
+        # All of this board object's are written anew: another that comes at this moment must know of this one.
+        with self._mirror.lock:
             entities = self._entities | {str(entity.name): jsonutils.dumps(entity.to_dict())}
-            act.register(entities)
-        self._entities = entities
+            with self._act(durable=False, session=True) as act:
+                act.register(entities)
+            self._entities = entities
 
     # -- the ledger ----------------------------------------------------------------------------------------------------
     def attempts(self, job: taskflow_base.Job) -> AttemptRecord:

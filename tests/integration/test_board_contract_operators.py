@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -445,6 +446,16 @@ def test_conductors_are_seen_while_they_live(place: Place, ours: LedgerBoard) ->
         assert (found["c1@host:42"].owner, found["c1@host:42"].host, found["c1@host:42"].pid) == ("c1", "host", 42)
     theirs.close()
     eventually(lambda: not ours.listing().entities, what="the entity to go")
+
+
+def test_conductors_that_register_at_once_are_all_seen(place: Place, ours: LedgerBoard) -> None:
+    theirs = place.connected()
+    names = {f"c{number}@host:42" for number in range(40)}
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(theirs.register_entity, Entity("conductor", name, {})) for name in names]:
+            done.result(60)
+    for board in (ours, theirs):
+        eventually(lambda board=board: board.listing().entities.keys() == names, what="all of them")  # type: ignore[misc]
 
 
 def test_only_conductors_register(ours: LedgerBoard) -> None:
