@@ -260,10 +260,12 @@ def test_threads_write_without_losing_anything(store: SQLBackend) -> None:
 def test_who_comes_too_late_to_wait_ends_no_thread(store: SQLBackend) -> None:
     """What a reader was about to wait for may be written before he says so."""
     detail = saved(store)
-    with ThreadPoolExecutor(1) as pool:
-        for state in (states.RUNNING, states.SUCCESS):
-            store._writer.hurry()
-            pool.submit(move, store, detail, state).result(30)
+    for state in (states.RUNNING, states.SUCCESS):
+        store._writer.hurry()
+        moving = threading.Thread(target=move, args=(store, detail, state), daemon=True)
+        moving.start()
+        moving.join(30)
+        assert not moving.is_alive()
 
 
 def test_close_writes_what_is_queued_and_ends_the_thread(path: Path) -> None:
